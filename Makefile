@@ -1,0 +1,49 @@
+# The index for people who work on Peerglass. `make run` and `make test` need nothing but Rust: they install
+# what is missing and say what they do. The first build compiles RocksDB, about 10 minutes on 2 cores, once.
+
+CARGO := deploy/build/cargo.sh
+SEEDS ?= 1..200
+KILLS ?= 10
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fix test-real test-kill chaos bench sample-config
+
+help: ## list the targets
+	@awk -F ':.*## '  '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## build and serve on 127.0.0.1:9292, data in ./peerglass-data (ARGS="--listen ..." for more)
+	@binary=$$($(CARGO) --binary) && exec "$$binary" serve $(ARGS)
+
+test: ## all tests; no service, no network once the packages are there
+	@$(CARGO) test --workspace --locked $(ARGS)
+
+check: ## format, clippy, documentation, style, licences; changes no file
+	@deploy/build/debian.sh check
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	@python3 deploy/build/style.py
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; \
+	 else echo "check: cargo-deny is not installed: licences and advisories were NOT checked"; fi
+
+fix: ## format, and apply clippy's suggestions
+	@$(CARGO) fmt --all
+	@$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+
+sample-config: ## write deploy/peerglass.toml anew from the settings in the code
+	@$(CARGO) run --quiet --locked -p peerglass --bin peerglass -- config print >sample.part && mv sample.part deploy/peerglass.toml
+
+test-real: ## real clients, a real disk, full disks, bad starts, KILLS=10 kill -9, the README's tour
+	@KILLS=$(KILLS) deploy/lab/real.sh $(ARGS)
+
+test-kill: ## kill -9 at 50 random instants under load (ARGS="--seed N" to repeat one)
+	@deploy/build/debian.sh lab
+	@binary=$$($(CARGO) --binary) && python3 deploy/lab/kill.py --binary "$$binary" --kills 50 $(ARGS)
+
+chaos: ## simulated crashes and bad disks, one run a seed, SEEDS=1..200
+	@$(CARGO) run --release --locked -p peerglass-simulations --bin simulate -- --seeds $(SEEDS) $(ARGS)
+
+bench: ## ratios against nginx, openssl and b3sum, side by side in one run (about 10 minutes)
+	@deploy/build/debian.sh bench
+	@binary=$$($(CARGO) --binary) && python3 deploy/bench/bench.py --binary "$$binary" $(ARGS)

@@ -1,0 +1,107 @@
+//! Every possible change, and what it may answer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::{
+    Content, Edit, Image, ImageId, Limits, ManifestRoot, NodeId, Timestamp, Upload, UploadId,
+};
+
+/// One change to the catalog, as the Raft log stores it.
+///
+/// A command carries everything its effect depends on. The node that takes a request chooses the
+/// ids and the time and copies its configured limits in, because replicas that chose their own
+/// would drift apart.
+///
+/// Log entries outlive releases: variants are only ever appended, never reordered or edited.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Command {
+    /// Create an image record that holds no bytes yet.
+    CreateImage {
+        /// The record. Its status must be `queued`, with no content and no upload.
+        image: Box<Image>,
+        /// The quotas of the node that took the request.
+        limits: Limits,
+    },
+    /// Change metadata, all edits or none.
+    EditImage {
+        /// Which image.
+        image: ImageId,
+        /// In the order the client wrote them.
+        edits: Vec<Edit>,
+        /// The quotas of the node that took the request.
+        limits: Limits,
+        /// When.
+        at: Timestamp,
+    },
+    /// `queued` to `saving`: from here on only this upload may touch the bytes.
+    BeginUpload {
+        /// Which image.
+        image: ImageId,
+        /// Who holds it.
+        upload: Upload,
+        /// When.
+        at: Timestamp,
+    },
+    /// `saving` to `active`, submitted only after the bytes are durable.
+    FinishUpload {
+        /// Which image.
+        image: ImageId,
+        /// The upload that began it.
+        upload: UploadId,
+        /// What was received.
+        content: Content,
+        /// When.
+        at: Timestamp,
+    },
+    /// `saving` back to `queued`: the upload failed and may be tried again.
+    AbortUpload {
+        /// Which image.
+        image: ImageId,
+        /// The upload that began it.
+        upload: UploadId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Every upload `node` was receiving goes back to `queued`: the node restarted.
+    AbandonUploads {
+        /// Which node.
+        node: NodeId,
+        /// When.
+        at: Timestamp,
+    },
+    /// `active` to `deactivated`; no change if it is already.
+    Deactivate {
+        /// Which image.
+        image: ImageId,
+        /// When.
+        at: Timestamp,
+    },
+    /// `deactivated` to `active`; no change if it is already.
+    Reactivate {
+        /// Which image.
+        image: ImageId,
+        /// When.
+        at: Timestamp,
+    },
+    /// Remove the record and leave a tombstone, so that the id is never used again.
+    DeleteImage {
+        /// Which image.
+        image: ImageId,
+        /// When.
+        at: Timestamp,
+    },
+}
+
+/// What a command that was carried out has to report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The record as it is now.
+    Image(Box<Image>),
+    /// The image is gone; its bytes, if it had any, may be named by nobody else now.
+    Deleted {
+        /// What it named.
+        manifest: Option<ManifestRoot>,
+    },
+    /// How many uploads were given up.
+    Abandoned(u32),
+}

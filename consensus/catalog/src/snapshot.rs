@@ -1,0 +1,172 @@
+//! The catalog as one stream of bytes, for a replica that starts from nothing.
+//!
+//! Only what cannot be derived is in it: image records and tombstones. Indexes, names and uploads
+//! are rebuilt on the way in, so a snapshot is a fifth of the catalog's size and survives a change
+//! of index layout.
+//!
+//! ```text
+//! "PGCATALOG" version:u8   ( kind:u8 length:u32le postcard )*   0 count:u64le blake3:[u8; 32]
+//! ```
+//!
+//! The digest covers everything before it. [`restore`] reports damage before its caller may trust
+//! any batch it was handed, so callers write the batches aside and switch over at the end.
+
+use std::io;
+
+use crate::image::{Image, ImageId, Timestamp};
+use crate::index;
+use crate::keyspace::{Batch, Fault, Read};
+use crate::memory::MemoryKeyspace;
+use crate::overlay::Overlay;
+use crate::table;
+
+const MAGIC: &[u8; 9] = b"PGCATALOG";
+const VERSION: u8 = 1;
+const END: u8 = 0;
+const IMAGE: u8 = 1;
+const TOMBSTONE: u8 = 2;
+
+/// Longest record believed. An image has at most a few hundred properties of 64 KiB; beyond this
+/// the length itself is damaged, and allocating it would be the attack.
+const RECORD_BYTES_MAX: u32 = 64 << 20;
+
+/// Records handed to `restore`'s caller at a time, to bound memory.
+const BATCH_RECORDS: u64 = 1_000;
+
+/// Why a snapshot cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// It could not be read or written.
+    #[error("snapshot: {0}")]
+    Io(#[from] io::Error),
+    /// It was written by a newer release.
+    #[error("snapshot version {0} is not known to this release")]
+    UnknownVersion(u8),
+    /// It is not a snapshot, or not as it was written.
+    #[error("snapshot is damaged")]
+    Damaged,
+    /// The catalog to be written down could not be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Write the catalog that `read` holds.
+pub fn write(read: &dyn Read, out: &mut dyn io::Write) -> Result<(), SnapshotError> {
+    let mut out = Hashing { inner: out, hasher: blake3::Hasher::new() };
+    out.push(MAGIC)?;
+    out.push(&[VERSION])?;
+    let mut count = 0u64;
+    for image in table::images(read) {
+        out.record(IMAGE, &table::encode(&image?))?;
+        count += 1;
+    }
+    for tombstone in table::tombstones(read) {
+        out.record(TOMBSTONE, &table::encode(&tombstone?))?;
+        count += 1;
+    }
+    out.push(&[END])?;
+    out.push(&count.to_le_bytes())?;
+    let digest = out.hasher.finalize();
+    out.inner.write_all(digest.as_bytes())?;
+    Ok(())
+}
+
+/// Read a snapshot back as batches for an empty keyspace.
+///
+/// The batches may be believed only if this returns `Ok`.
+pub fn restore(
+    input: &mut dyn io::Read,
+    sink: &mut dyn FnMut(Batch) -> Result<(), Fault>,
+) -> Result<(), SnapshotError> {
+    let mut input = Checking { inner: input, hasher: blake3::Hasher::new() };
+    if input.take::<9>()? != *MAGIC {
+        return Err(SnapshotError::Damaged);
+    }
+    let [version] = input.take()?;
+    if version != VERSION {
+        return Err(SnapshotError::UnknownVersion(version));
+    }
+    // Records of one snapshot do not depend on each other, so each batch starts from nothing.
+    let nothing = MemoryKeyspace::new();
+    let mut overlay = Overlay::new(&nothing);
+    let mut count = 0u64;
+    loop {
+        let [kind] = input.take()?;
+        match kind {
+            END => break,
+            IMAGE => {
+                let image: Image = input.record()?;
+                index::replace(&mut overlay, None, Some(&image));
+            }
+            TOMBSTONE => {
+                let (id, at): (ImageId, Timestamp) = input.record()?;
+                table::put_tombstone(&mut overlay, &id, at);
+            }
+            _ => return Err(SnapshotError::Damaged),
+        }
+        count += 1;
+        if count.is_multiple_of(BATCH_RECORDS) {
+            sink(std::mem::replace(&mut overlay, Overlay::new(&nothing)).into_batch())?;
+        }
+    }
+    if u64::from_le_bytes(input.take()?) != count {
+        return Err(SnapshotError::Damaged);
+    }
+    let digest = input.hasher.finalize();
+    if input.take::<32>()? != *digest.as_bytes() {
+        return Err(SnapshotError::Damaged);
+    }
+    sink(overlay.into_batch())?;
+    Ok(())
+}
+
+struct Hashing<'a> {
+    inner: &'a mut dyn io::Write,
+    hasher: blake3::Hasher,
+}
+
+impl Hashing<'_> {
+    fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.hasher.update(bytes);
+        self.inner.write_all(bytes)
+    }
+
+    fn record(&mut self, kind: u8, body: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+        self.push(&[kind])?;
+        self.push(&length.to_le_bytes())?;
+        self.push(body)
+    }
+}
+
+struct Checking<'a> {
+    inner: &'a mut dyn io::Read,
+    hasher: blake3::Hasher,
+}
+
+impl Checking<'_> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], SnapshotError> {
+        let mut bytes = [0; N];
+        self.fill(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SnapshotError> {
+        self.inner.read_exact(bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => SnapshotError::Damaged,
+            _ => SnapshotError::Io(error),
+        })?;
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    fn record<T: serde::de::DeserializeOwned>(&mut self) -> Result<T, SnapshotError> {
+        let length = u32::from_le_bytes(self.take()?);
+        if length > RECORD_BYTES_MAX {
+            return Err(SnapshotError::Damaged);
+        }
+        let mut body = vec![0; length as usize];
+        self.fill(&mut body)?;
+        table::decode("snapshot record", Vec::new(), &body).map_err(|_| SnapshotError::Damaged)
+    }
+}

@@ -1,0 +1,133 @@
+//! Where each kind of record lives in the ordered map, and how it is encoded.
+//!
+//! A key is one letter for the table and then the record's own key. A value is one byte of format
+//! version and then postcard, so that a release can read what the one before it wrote and refuses
+//! what it cannot.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::image::{Image, ImageId, ManifestRoot, NodeId, Timestamp, UploadId};
+use crate::keyspace::{Direction, Fault, KeyRange, Read};
+use crate::overlay::Overlay;
+
+/// Image records by id.
+const IMAGES: u8 = b'I';
+/// Ids of deleted images.
+const TOMBSTONES: u8 = b'T';
+/// Which images name a manifest: root, then id.
+const NAMES: u8 = b'M';
+/// Uploads in progress: node, then image id.
+const UPLOADS: u8 = b'U';
+/// List indexes; `index.rs` has the rest of the key.
+pub(crate) const INDEX: u8 = b'X';
+
+/// Format of every value in this release.
+const VERSION: u8 = 1;
+
+pub(crate) fn image(read: &dyn Read, id: &ImageId) -> Result<Option<Image>, Fault> {
+    get(read, "image", image_key(id))
+}
+
+pub(crate) fn images(read: &dyn Read) -> impl Iterator<Item = Result<Image, Fault>> {
+    read.scan(KeyRange::prefix(&[IMAGES]), Direction::Ascending).map(|entry| {
+        let (key, value) = entry?;
+        decode("image", key, &value)
+    })
+}
+
+pub(crate) fn put_image(overlay: &mut Overlay<'_>, image: &Image) {
+    overlay.put(image_key(&image.id), encode(image));
+}
+
+pub(crate) fn remove_image(overlay: &mut Overlay<'_>, id: &ImageId) {
+    overlay.remove(image_key(id));
+}
+
+pub(crate) fn is_used(read: &dyn Read, id: &ImageId) -> Result<bool, Fault> {
+    Ok(read.get(&image_key(id))?.is_some() || read.get(&tombstone_key(id))?.is_some())
+}
+
+pub(crate) fn tombstones(read: &dyn Read) -> impl Iterator<Item = Result<(ImageId, Timestamp), Fault>> {
+    read.scan(KeyRange::prefix(&[TOMBSTONES]), Direction::Ascending).map(|entry| {
+        let (key, value) = entry?;
+        let id = id_at(&key, 1)?;
+        Ok((id, decode("tombstone", key, &value)?))
+    })
+}
+
+pub(crate) fn put_tombstone(overlay: &mut Overlay<'_>, id: &ImageId, at: Timestamp) {
+    overlay.put(tombstone_key(id), encode(&at));
+}
+
+pub(crate) fn put_name(overlay: &mut Overlay<'_>, root: &ManifestRoot, id: &ImageId) {
+    overlay.put(name_key(root, id), Vec::new());
+}
+
+pub(crate) fn remove_name(overlay: &mut Overlay<'_>, root: &ManifestRoot, id: &ImageId) {
+    overlay.remove(name_key(root, id));
+}
+
+pub(crate) fn is_named(read: &dyn Read, root: &ManifestRoot) -> Result<bool, Fault> {
+    let prefix = [&[NAMES][..], &root.0.0].concat();
+    read.scan(KeyRange::prefix(&prefix), Direction::Ascending).next().transpose().map(|found| found.is_some())
+}
+
+pub(crate) fn put_upload(overlay: &mut Overlay<'_>, node: NodeId, image: &ImageId, upload: UploadId) {
+    overlay.put(upload_key(node, image), encode(&upload));
+}
+
+pub(crate) fn remove_upload(overlay: &mut Overlay<'_>, node: NodeId, image: &ImageId) {
+    overlay.remove(upload_key(node, image));
+}
+
+pub(crate) fn uploads_of(read: &dyn Read, node: NodeId) -> Result<Vec<(ImageId, UploadId)>, Fault> {
+    let prefix = [&[UPLOADS][..], &node.0.to_be_bytes()].concat();
+    let decoded = read.scan(KeyRange::prefix(&prefix), Direction::Ascending).map(|entry| {
+        let (key, value) = entry?;
+        Ok((id_at(&key, prefix.len())?, decode("upload", key, &value)?))
+    });
+    decoded.collect()
+}
+
+fn image_key(id: &ImageId) -> Vec<u8> {
+    [&[IMAGES][..], id.as_str().as_bytes()].concat()
+}
+
+fn tombstone_key(id: &ImageId) -> Vec<u8> {
+    [&[TOMBSTONES][..], id.as_str().as_bytes()].concat()
+}
+
+fn name_key(root: &ManifestRoot, id: &ImageId) -> Vec<u8> {
+    [&[NAMES][..], &root.0.0, id.as_str().as_bytes()].concat()
+}
+
+fn upload_key(node: NodeId, image: &ImageId) -> Vec<u8> {
+    [&[UPLOADS][..], &node.0.to_be_bytes(), image.as_str().as_bytes()].concat()
+}
+
+/// The image id that `key` holds from `start` to its end.
+pub(crate) fn id_at(key: &[u8], start: usize) -> Result<ImageId, Fault> {
+    key.get(start..)
+        .and_then(|text| std::str::from_utf8(text).ok())
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| Fault::Damaged { what: "image id", key: key.to_vec() })
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_extend(value, vec![VERSION]).expect("writing to a vector cannot fail, and every map has a length")
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, key: Vec<u8>, bytes: &[u8]) -> Result<T, Fault> {
+    match bytes.split_first() {
+        Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|_| Fault::Damaged { what, key }),
+        _ => Err(Fault::Damaged { what, key }),
+    }
+}
+
+fn get<T: DeserializeOwned>(read: &dyn Read, what: &'static str, key: Vec<u8>) -> Result<Option<T>, Fault> {
+    match read.get(&key)? {
+        Some(bytes) => decode(what, key, &bytes).map(Some),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,126 @@
+//! A list from the indexes is the list a full scan would give.
+
+use std::cmp::Ordering;
+
+use peerglass_catalog::testing::{Dice, populate};
+use peerglass_catalog::{
+    Catalog, Comparison, Direction, Filter, Image, ImageQuery, Keyspace, MemoryKeyspace, NumberField,
+    QueryError, SortKey, TextField, Visibility, VisibilityFilter, keyspace,
+};
+use proptest::prelude::*;
+
+/// Every image, found by asking for each possible id.
+fn all(catalog: &Catalog<'_>) -> Vec<Image> {
+    let mut dice = Dice(0);
+    let mut found: Vec<Image> =
+        (0..400).filter_map(|_| catalog.image(&dice.image_id()).unwrap()).collect();
+    found.sort_by_key(|image| image.id);
+    found.dedup_by_key(|image| image.id);
+    found
+}
+
+fn matches(query: &ImageQuery, image: &Image) -> bool {
+    let own = image.owner.is_some() && image.owner == query.viewer.project;
+    let visible = query.viewer.admin || own || matches!(image.visibility, Visibility::Public | Visibility::Community);
+    let wanted = match query.visibility {
+        VisibilityFilter::All => true,
+        VisibilityFilter::Default => own || image.visibility != Visibility::Community,
+        VisibilityFilter::Only(visibility) => image.visibility == visibility,
+    };
+    let holds = |filter: &Filter| match filter {
+        Filter::Text { field, any_of } => {
+            let value = match field {
+                TextField::Name => image.name.clone(),
+                TextField::Status => Some(image.status.name().to_owned()),
+                TextField::DiskFormat => image.disk_format.clone(),
+                TextField::Owner => image.owner.clone(),
+                _ => Some(image.id.to_string()),
+            };
+            value.is_some_and(|value| any_of.contains(&value))
+        }
+        Filter::Tag(tag) => image.tags.contains(tag),
+        Filter::Property { name, value } => image.properties.get(name) == Some(value),
+        Filter::Number { field: NumberField::Size, comparison: Comparison::GreaterOrEqual, value } => {
+            image.content.as_ref().is_some_and(|content| content.size >= *value)
+        }
+        other => panic!("the generator does not make {other:?}"),
+    };
+    visible && wanted && image.hidden == query.hidden && query.filters.iter().all(holds)
+}
+
+fn compare(query: &ImageQuery, a: &Image, b: &Image) -> Ordering {
+    for (key, direction) in &query.sort {
+        let value = |image: &Image| match key {
+            SortKey::Name => image.name.clone().unwrap_or_default(),
+            SortKey::Status => image.status.name().to_owned(),
+            SortKey::ContainerFormat => image.container_format.clone().unwrap_or_default(),
+            SortKey::DiskFormat => image.disk_format.clone().unwrap_or_default(),
+            SortKey::Size => format!("{:020}", image.content.as_ref().map_or(0, |content| content.size)),
+            SortKey::Id => image.id.to_string(),
+            SortKey::CreatedAt => format!("{:020}", image.created_at.0),
+            SortKey::UpdatedAt => format!("{:020}", image.updated_at.0),
+        };
+        let ordering = value(a).cmp(&value(b));
+        let ordering = if *direction == Direction::Descending { ordering.reverse() } else { ordering };
+        if ordering.is_ne() {
+            return ordering;
+        }
+    }
+    Ordering::Equal
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn a_page_is_what_a_full_scan_gives(seed: u64) {
+        let keyspace = MemoryKeyspace::new();
+        populate(&keyspace, seed, 150, 10);
+        let mut dice = Dice(seed ^ 1);
+        keyspace::look(&keyspace as &dyn Keyspace, |read| {
+            let catalog = Catalog::new(read);
+            let images = all(&catalog);
+            for _ in 0..60 {
+                let query = dice.query();
+                let marker = query.marker.and_then(|id| images.iter().find(|image| image.id == id));
+                let visible = |image: &&Image| image.is_visible_to(&query.viewer);
+                let page = catalog.images(&query);
+                if query.marker.is_some() && marker.filter(visible).is_none() {
+                    assert!(matches!(page, Err(QueryError::NoSuchMarker(_))), "{query:?}");
+                    continue;
+                }
+                let mut expected: Vec<Image> = images.iter().filter(|image| matches(&query, image)).cloned().collect();
+                expected.sort_by(|a, b| compare(&query, a, b));
+                if let Some(marker) = marker {
+                    expected.retain(|image| compare(&query, marker, image).is_lt());
+                }
+                expected.truncate(query.limit);
+                assert_eq!(page.unwrap().images, expected, "{query:?}");
+            }
+        });
+    }
+
+    /// I-M13: following markers shows every match once, whatever the page size.
+    #[test]
+    fn pages_join_without_gap_or_overlap(seed: u64, limit in 1usize..5) {
+        let keyspace = MemoryKeyspace::new();
+        populate(&keyspace, seed, 150, 10);
+        let mut query = Dice(seed ^ 2).query();
+        query.marker = None;
+        keyspace::look(&keyspace as &dyn Keyspace, |read| {
+            let catalog = Catalog::new(read);
+            let whole = catalog.images(&ImageQuery { limit: 1_000, ..query.clone() }).unwrap().images;
+            let mut joined = Vec::new();
+            query.limit = limit;
+            loop {
+                let page = catalog.images(&query).unwrap();
+                query.marker = page.images.last().map(|image| image.id);
+                joined.extend(page.images);
+                if !page.full {
+                    break;
+                }
+            }
+            assert_eq!(joined, whole);
+        });
+    }
+}

@@ -1,0 +1,54 @@
+//! Failures of the machine, sorted by what the caller can do.
+
+use peerglass_catalog::{Fault, Refusal};
+
+/// Why a command brought no outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// A rule of the catalog says no. Nothing changed and nothing will.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The machine failed. The command may have been carried out, or may be yet.
+    #[error(transparent)]
+    Failed(#[from] ConsensusError),
+}
+
+/// Why consensus could not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsensusError {
+    /// No leader or no majority within the deadline. Trying again later may work.
+    #[error("no majority of the cluster answers")]
+    Unavailable,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopped,
+    /// This node's log or state cannot be trusted; an operator has to act.
+    #[error("this node's disk failed, it no longer takes part")]
+    DiskFailed,
+    /// The catalog could not be read.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Why consensus could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A disk or a stored value.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The state has applied entries that the log no longer holds, so the log lost its end after
+    /// it was synced. Going on could lose acknowledged writes.
+    #[error(
+        "the Raft log ends at entry {log}, but entry {applied} was already applied: the log lost its end; \
+         restore this node's data directory from a backup"
+    )]
+    LogLostItsEnd {
+        /// Last entry of the log, 0 for none.
+        log: u64,
+        /// Last entry the state has seen.
+        applied: u64,
+    },
+    /// Raft refused its own settings or stored state.
+    #[error("Raft cannot start: {0}")]
+    Raft(String),
+}

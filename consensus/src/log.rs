@@ -1,0 +1,207 @@
+//! The Raft log on disk.
+//!
+//! Entries, the vote and the commit mark live in one [`Keyspace`]. `append` makes entries readable
+//! and returns; the [flush task](flush) syncs once for everything that queued meanwhile and only
+//! then reports them durable, so many writers share one fsync. Acknowledging before that sync is
+//! the bug this module exists to prevent.
+//!
+//! ```text
+//! e index:u64be   one entry          p   last purged log id
+//! v               vote               c   committed log id
+//! n               this node's id
+//! ```
+
+mod flush;
+
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{OptionalSend, entry::RaftEntry};
+use peerglass_catalog::keyspace::{self, Batch, Direction, KeyRange, Keyspace, Read};
+use peerglass_catalog::{Fault, NodeId};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::raft::{Entry, LogId, Types, Vote};
+pub(crate) use flush::Flusher;
+
+const ENTRIES: u8 = b'e';
+const VOTE: &[u8] = b"v";
+const COMMITTED: &[u8] = b"c";
+const PURGED: &[u8] = b"p";
+const NODE: &[u8] = b"n";
+const VERSION: u8 = 1;
+
+/// The log of one node.
+#[derive(Clone)]
+pub(crate) struct LogStore {
+    disk: Arc<dyn Keyspace>,
+    flusher: Flusher,
+}
+
+impl LogStore {
+    pub(crate) fn new(disk: Arc<dyn Keyspace>, flusher: Flusher) -> Self {
+        Self { disk, flusher }
+    }
+
+    /// This node's id, drawn once when its log is empty and kept as long as the log.
+    pub(crate) async fn node_id(disk: &dyn Keyspace, drawn: NodeId) -> Result<NodeId, Fault> {
+        if let Some(id) = get::<NodeId>(disk, "node id", NODE)? {
+            return Ok(id);
+        }
+        let mut batch = Batch::default();
+        batch.put(NODE.to_vec(), encode(&drawn));
+        disk.write(batch)?;
+        disk.sync().await?;
+        Ok(drawn)
+    }
+
+    /// Index of the last entry, purged or not; 0 for none.
+    pub(crate) fn last_index(disk: &dyn Keyspace) -> Result<u64, Fault> {
+        keyspace::look(disk, |read| Ok(last_log_id(read)?.map_or(0, |id| id.index)))
+    }
+
+    async fn put_synced<T: Serialize>(&self, key: &[u8], value: &T) -> io::Result<()> {
+        let mut batch = Batch::default();
+        batch.put(key.to_vec(), encode(value));
+        self.disk.write(batch).map_err(io::Error::other)?;
+        self.disk.sync().await.map_err(io::Error::other)
+    }
+}
+
+impl RaftLogReader<Types> for LogStore {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> io::Result<Vec<Entry>> {
+        let from = match range.start_bound() {
+            Bound::Included(index) => *index,
+            Bound::Excluded(index) => index.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(index) => entry_key(index.saturating_add(1)),
+            Bound::Excluded(index) => entry_key(*index),
+            Bound::Unbounded => vec![ENTRIES + 1],
+        };
+        let range = KeyRange { from: entry_key(from), to: Some(to) };
+        keyspace::look(&*self.disk, |read| read_entries(read, range)).map_err(io::Error::other)
+    }
+
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
+        get(&*self.disk, "vote", VOTE).map_err(io::Error::other)
+    }
+}
+
+impl RaftLogStorage<Types> for LogStore {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types>> {
+        keyspace::look(&*self.disk, |read| {
+            Ok(LogState {
+                last_purged_log_id: get(read, "purge mark", PURGED)?,
+                last_log_id: last_log_id(read)?,
+            })
+        })
+        .map_err(|fault: Fault| io::Error::other(fault))
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
+        self.put_synced(VOTE, vote).await
+    }
+
+    /// Not synced: it only spares replay the wait for a leader, and an older mark is still true.
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        let mut batch = Batch::default();
+        match committed {
+            Some(id) => batch.put(COMMITTED.to_vec(), encode(&id)),
+            None => batch.remove(COMMITTED.to_vec()),
+        }
+        self.disk.write(batch).map_err(io::Error::other)
+    }
+
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
+        get(&*self.disk, "commit mark", COMMITTED).map_err(io::Error::other)
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> io::Result<()>
+    where
+        I: IntoIterator<Item = Entry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut batch = Batch::default();
+        for entry in entries {
+            batch.put(entry_key(entry.index()), encode(&entry));
+        }
+        self.disk.write(batch).map_err(io::Error::other)?;
+        self.flusher.sync_then(callback).await
+    }
+
+    /// Synced, because a later append reuses the indexes and must not meet the old entries again.
+    async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
+        let from = last.map_or(0, |id| id.index.saturating_add(1));
+        let mut batch = Batch::default();
+        batch.clear(KeyRange { from: entry_key(from), to: Some(vec![ENTRIES + 1]) });
+        self.disk.write(batch).map_err(io::Error::other)?;
+        self.disk.sync().await.map_err(io::Error::other)
+    }
+
+    async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
+        let mut batch = Batch::default();
+        batch.clear(KeyRange { from: entry_key(0), to: Some(entry_key(up_to.index.saturating_add(1))) });
+        batch.put(PURGED.to_vec(), encode(&up_to));
+        self.disk.write(batch).map_err(io::Error::other)
+    }
+}
+
+fn entry_key(index: u64) -> Vec<u8> {
+    [&[ENTRIES][..], &index.to_be_bytes()].concat()
+}
+
+/// The entries of `range`. A gap between them is damage: Raft would take it for "not written yet".
+fn read_entries(read: &dyn Read, range: KeyRange) -> Result<Vec<Entry>, Fault> {
+    let mut entries: Vec<Entry> = Vec::new();
+    for found in read.scan(range, Direction::Ascending) {
+        let (key, value) = found?;
+        let entry: Entry = decode("log entry", &key, &value)?;
+        let follows = entries.last().is_none_or(|before| before.index().checked_add(1) == Some(entry.index()));
+        if !follows || key != entry_key(entry.index()) {
+            return Err(Fault::Damaged { what: "log entry", key });
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn last_log_id(read: &dyn Read) -> Result<Option<LogId>, Fault> {
+    match read.scan(KeyRange::prefix(&[ENTRIES]), Direction::Descending).next().transpose()? {
+        Some((key, value)) => Ok(Some(decode::<Entry>("log entry", &key, &value)?.log_id())),
+        None => get(read, "purge mark", PURGED),
+    }
+}
+
+fn get<T: DeserializeOwned>(read: &(impl Read + ?Sized), what: &'static str, key: &[u8]) -> Result<Option<T>, Fault> {
+    read.get(key)?.map(|value| decode(what, key, &value)).transpose()
+}
+
+pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    postcard::to_extend(value, vec![VERSION]).expect("writing to a vector cannot fail")
+}
+
+pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, key: &[u8], bytes: &[u8]) -> Result<T, Fault> {
+    let damaged = || Fault::Damaged { what, key: key.to_vec() };
+    match bytes.split_first() {
+        Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|_| damaged()),
+        Some(_) | None => Err(damaged()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

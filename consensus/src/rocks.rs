@@ -1,0 +1,164 @@
+//! [`Keyspace`] on RocksDB.
+//!
+//! Writes go to RocksDB's write-ahead log without a sync and are readable at once; [`sync`] flushes
+//! that log to the disk. A torn end of the log, as a power cut leaves it, is cut off. Damage
+//! anywhere else refuses to open, because what follows it may have been acknowledged.
+//!
+//! [`sync`]: Keyspace::sync
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use peerglass_catalog::Fault;
+use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, KeyRange, Keyspace, Read};
+use rocksdb::{
+    BlockBasedOptions, Cache, DB, DBRecoveryMode, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch,
+};
+
+/// What a database is for, which decides how its memory is spent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RocksRole {
+    /// Written in order, read from the end, purged from the front.
+    Log,
+    /// Read at random.
+    Map,
+}
+
+/// Memory for cached blocks of one database.
+const BLOCK_CACHE_BYTES: usize = 32 << 20;
+/// Memory for writes not yet in a sorted file; at most two of these per database.
+const WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// Bits per key of the filters that spare point reads a look into most files.
+const BLOOM_BITS: f64 = 10.0;
+
+/// An ordered map in one RocksDB directory.
+pub struct RocksKeyspace {
+    db: Arc<DB>,
+}
+
+impl RocksKeyspace {
+    /// Open the database at `path`, creating it if there is none.
+    ///
+    /// # Errors
+    ///
+    /// When another process has it open, when the disk refuses, or when a file is damaged; the
+    /// message names the file.
+    pub fn open(path: &Path, role: RocksRole) -> Result<Self, Fault> {
+        let mut table = BlockBasedOptions::default();
+        table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
+        table.set_cache_index_and_filter_blocks(true);
+        if role == RocksRole::Map {
+            table.set_bloom_filter(BLOOM_BITS, false);
+        }
+        let mut options = Options::default();
+        options.create_if_missing(true);
+        options.set_block_based_table_factory(&table);
+        options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+        options.set_max_write_buffer_number(2);
+        options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_paranoid_checks(true);
+        options.set_max_open_files(512);
+        options.set_keep_log_file_num(4);
+        options.set_max_total_wal_size(64 << 20);
+        let db = DB::open(&options, path).map_err(|error| at(path, &error))?;
+        Ok(Self { db: Arc::new(db) })
+    }
+}
+
+fn at(path: &Path, error: &rocksdb::Error) -> Fault {
+    Fault::Io(io::Error::other(format!("{}: {error}", path.display())))
+}
+
+fn fault(error: rocksdb::Error) -> Fault {
+    Fault::Io(io::Error::other(error))
+}
+
+/// Options for reading `range`, and where to begin.
+fn reading(range: KeyRange, direction: Direction) -> (ReadOptions, IteratorMode<'static>) {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(range.from);
+    if let Some(to) = range.to {
+        options.set_iterate_upper_bound(to);
+    }
+    let mode = match direction {
+        Direction::Ascending => IteratorMode::Start,
+        Direction::Descending => IteratorMode::End,
+    };
+    (options, mode)
+}
+
+impl Read for RocksKeyspace {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        self.db.get(key).map_err(fault)
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Entries<'_> {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let (options, mode) = reading(range, direction);
+        let entries = self.db.iterator_opt(mode, options);
+        Box::new(entries.map(|entry| entry.map(|(k, v)| (k.into_vec(), v.into_vec())).map_err(fault)))
+    }
+}
+
+/// One consistent state of the database.
+struct RocksView<'a>(Snapshot<'a>);
+
+impl Read for RocksView<'_> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        self.0.get(key).map_err(fault)
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> Entries<'_> {
+        if range.is_empty() {
+            return Box::new(std::iter::empty());
+        }
+        let (options, mode) = reading(range, direction);
+        let entries = self.0.iterator_opt(mode, options);
+        Box::new(entries.map(|entry| entry.map(|(k, v)| (k.into_vec(), v.into_vec())).map_err(fault)))
+    }
+}
+
+impl Keyspace for RocksKeyspace {
+    fn view(&self, look: &mut dyn FnMut(&dyn Read)) {
+        look(&RocksView(self.db.snapshot()));
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), Fault> {
+        let mut write = WriteBatch::default();
+        for range in &batch.cleared {
+            match &range.to {
+                Some(to) if !range.is_empty() => write.delete_range(&range.from, to),
+                Some(_) => {}
+                // RocksDB's ranges need an end; keys here are far shorter than this.
+                None => write.delete_range(range.from.as_slice(), &[u8::MAX; 64]),
+            }
+        }
+        for (key, value) in &batch.changes {
+            match value {
+                Some(value) => write.put(key, value),
+                None => write.delete(key),
+            }
+        }
+        self.db.write(write).map_err(fault)
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        let db = Arc::clone(&self.db);
+        Box::pin(async move {
+            // A sync takes milliseconds and must not hold up the tasks of this thread.
+            #[allow(clippy::disallowed_methods, reason = "RocksDB is the disk below the seam; simulations have their own")]
+            let synced = tokio::task::spawn_blocking(move || db.flush_wal(true)).await;
+            match synced {
+                Ok(result) => result.map_err(fault),
+                Err(join) => Err(Fault::Io(io::Error::other(join))),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

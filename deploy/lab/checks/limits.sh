@@ -1,0 +1,54 @@
+# Uploads that do not fit: over the cap, and onto a disk that runs full. Sourced by real.sh.
+# shellcheck shell=bash
+
+check_size_cap() {
+    local id
+    printf '[api]\nimage_size_cap = 1000000\n' >"$WORK/cap.toml"
+    check "a node with image_size_cap = 1000000" start_node "$WORK/cap" --config "$WORK/cap.toml"
+    head -c 1000001 /dev/urandom >"$WORK/over.bin"
+    head -c 1000000 /dev/urandom >"$WORK/exact.bin"
+    id=$(new_image over)
+    same "one byte over the cap is 413" 413 "$(put_file "$id" "$WORK/over.bin")"
+    same "also when the length is not announced" 413 "$(put_file "$id" "$WORK/over.bin" -H 'Transfer-Encoding: chunked')"
+    check "and leaves the image queued" becomes "$id" queued
+    same "the cap itself fits" 204 "$(put_file "$id" "$WORK/exact.bin")"
+    check "whole" cmp "$WORK/exact.bin" <(curl -sf "$URL/v2/images/$id/file")
+    check "nothing else is kept" packs_shrink_to "$WORK/cap" 3
+    check "stop" stop_node
+    rm -rf "$WORK/cap"
+}
+
+FULL_MIB=192
+
+check_full_disk() {
+    local mount=$WORK/small keep id code
+    mkdir -p "$mount"
+    if ! mount -t tmpfs -o "size=${FULL_MIB}M" peerglass-lab "$mount" 2>"$WORK/said"; then
+        echo "a small tmpfs needs root to mount" >>"$WORK/said"
+        if [ "${CI:-}" = true ]; then fail "full disk: not tested"; else echo "---- full disk: NOT tested, needs root"; fi
+        return 0
+    fi
+    MOUNTED=$mount
+    check "full disk: a node on a tmpfs of $FULL_MIB MiB" start_node "$mount/data"
+    head -c 20000000 /dev/urandom >"$WORK/keep.bin"
+    head -c $((FULL_MIB << 20)) /dev/urandom >"$WORK/big.bin"
+    keep=$(new_image keep)
+    same "full disk: an upload that fits" 204 "$(put_file "$keep" "$WORK/keep.bin")"
+    id=$(new_image big)
+    code=$(put_file "$id" "$WORK/big.bin")
+    same "full disk: one that does not is 413" 413 "$code"
+    check "full disk: it leaves the image queued" becomes "$id" queued 60
+    check "full disk: its bytes are given back" packs_shrink_to "$mount/data" 40
+    check "full disk: what was stored before is whole" cmp "$WORK/keep.bin" <(curl -sf "$URL/v2/images/$keep/file")
+    head -c 20000000 /dev/urandom >"$WORK/next.bin"
+    same "full disk: the same image takes a smaller upload" 204 "$(put_file "$id" "$WORK/next.bin")"
+    crash_node
+    check "full disk: the node starts again" start_node "$mount/data"
+    check "full disk: the first image is whole" cmp "$WORK/keep.bin" <(curl -sf "$URL/v2/images/$keep/file")
+    check "full disk: the second too" cmp "$WORK/next.bin" <(curl -sf "$URL/v2/images/$id/file")
+    check "full disk: stop" stop_node
+    umount "$mount"
+    # shellcheck disable=SC2034  # read by the clean-up of real.sh
+    MOUNTED=
+    rm -f "$WORK/big.bin"
+}

@@ -1,0 +1,157 @@
+//! Settings: a file, the environment and the command line, in rising order.
+//!
+//! Every field has a default that works on a laptop. An unknown key is an error, because a misspelt
+//! limit that is silently ignored is a limit that is not there. Nothing reads the environment after
+//! [`Settings::load`].
+
+mod section;
+mod sections;
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::cli::ServeOptions;
+
+pub use sections::{ApiSection, AuthMode, AuthSection, LogFormat, LogSection, RaftSection, StorageSection};
+
+/// Everything a node can be told.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// `[api]`
+    pub api: ApiSection,
+    /// `[auth]`
+    pub auth: AuthSection,
+    /// `[storage]`
+    pub storage: StorageSection,
+    /// `[raft]`
+    pub raft: RaftSection,
+    /// `[log]`
+    pub log: LogSection,
+}
+
+/// Why the settings cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not TOML, or has an unknown key or a value of the wrong type.
+    #[error("{}: {source}", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// Where and why.
+        source: Box<toml::de::Error>,
+    },
+    /// Anyone who can reach the address would be an administrator.
+    #[error(
+        "sign-in `none` makes every caller an administrator, so it listens on loopback only, not on {listen}; \
+         use --auth http-basic with --htpasswd FILE, or listen on 127.0.0.1"
+    )]
+    OpenToTheNetwork {
+        /// The address asked for.
+        listen: std::net::SocketAddr,
+    },
+    /// http-basic without users.
+    #[error("sign-in `http-basic` needs --htpasswd FILE (or auth.htpasswd in the settings file)")]
+    NoHtpasswd,
+    /// A value is outside of what makes sense.
+    #[error("{key} must be {must}")]
+    OutOfRange {
+        /// The key, with its section.
+        key: &'static str,
+        /// What it must be.
+        must: &'static str,
+    },
+}
+
+impl Settings {
+    /// The settings of this start.
+    pub fn load(options: &ServeOptions) -> Result<Self, SettingsError> {
+        let mut settings = match &options.config {
+            None => Self::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|source| SettingsError::Unreadable { path: path.clone(), source })?;
+                toml::from_str(&text)
+                    .map_err(|source| SettingsError::Malformed { path: path.clone(), source: Box::new(source) })?
+            }
+        };
+        settings.overlay(options);
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    fn overlay(&mut self, options: &ServeOptions) {
+        let ServeOptions { config: _, listen, data_dir, auth, htpasswd, log_format, log_level } = options.clone();
+        self.api.listen = listen.unwrap_or(self.api.listen);
+        self.auth.mode = auth.unwrap_or(self.auth.mode);
+        self.log.format = log_format.unwrap_or(self.log.format);
+        if let Some(data_dir) = data_dir {
+            self.storage.data_dir = data_dir;
+        }
+        if let Some(htpasswd) = htpasswd {
+            self.auth.htpasswd = htpasswd;
+        }
+        if let Some(level) = log_level {
+            self.log.level = level;
+        }
+    }
+
+    /// The first contradiction, if there is one.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        match self.auth.mode {
+            AuthMode::None if !self.api.listen.ip().is_loopback() => {
+                return Err(SettingsError::OpenToTheNetwork { listen: self.api.listen });
+            }
+            AuthMode::HttpBasic if self.auth.htpasswd.as_os_str().is_empty() => {
+                return Err(SettingsError::NoHtpasswd);
+            }
+            AuthMode::None | AuthMode::HttpBasic => {}
+        }
+        let out_of_range = |key, must| Err(SettingsError::OutOfRange { key, must });
+        if peerglass_catalog::HashAlgorithm::from_name(&self.api.hashing_algorithm).is_none() {
+            return out_of_range("api.hashing_algorithm", "sha256, sha384 or sha512");
+        }
+        if self.api.limit_param_default > self.api.api_limit_max || self.api.api_limit_max == 0 {
+            return out_of_range("api.api_limit_max", "at least 1 and at least api.limit_param_default");
+        }
+        if self.api.body_idle_timeout_s == 0 || self.api.header_timeout_s == 0 {
+            return out_of_range("api.*_timeout_s", "at least 1 second");
+        }
+        if self.storage.uploads_max == 0 || self.api.connections_max == 0 {
+            return out_of_range("storage.uploads_max and api.connections_max", "at least 1");
+        }
+        if self.storage.reclaim_interval_s == 0 || self.raft.snapshot_entries == 0 {
+            return out_of_range("storage.reclaim_interval_s and raft.snapshot_entries", "at least 1");
+        }
+        if tracing_subscriber::EnvFilter::try_new(&self.log.level).is_err() {
+            return out_of_range("log.level", "a level (info) or a filter (info,peerglass_api=debug)");
+        }
+        Ok(())
+    }
+
+    /// Every setting with its default and its description, as a settings file.
+    pub fn sample() -> String {
+        let head = "# Peerglass settings. Every value shown is the default; leave out what you do not change.\n";
+        [
+            head.to_owned(),
+            ApiSection::sample(),
+            AuthSection::sample(),
+            StorageSection::sample(),
+            RaftSection::sample(),
+            LogSection::sample(),
+        ]
+        .join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests;

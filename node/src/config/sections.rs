@@ -1,0 +1,110 @@
+//! The sections of the settings file.
+//!
+//! Where Glance has an option for the same thing, the name and the default are Glance's.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use super::section::section;
+
+section! {
+    /// The image API that clients talk to.
+    "api" => ApiSection {
+        /// Address and port. Without sign-in only loopback is accepted.
+        listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9292)),
+        /// Base of links in version documents, such as "https://images.example.net". Empty: from the request.
+        public_endpoint: String = String::new(),
+        /// Largest image accepted, in bytes (1 TiB).
+        image_size_cap: u64 = 1 << 40,
+        /// Hash that clients verify downloads with: sha256, sha384 or sha512.
+        hashing_algorithm: String = "sha512".into(),
+        /// Images on a page when the request does not say.
+        limit_param_default: u32 = 25,
+        /// Most images on a page.
+        api_limit_max: u32 = 1_000,
+        /// Custom properties an image may have; negative: unlimited.
+        image_property_quota: i64 = 128,
+        /// Tags an image may have; negative: unlimited.
+        image_tag_quota: i64 = 128,
+        /// Disk formats clients may declare.
+        disk_formats: Vec<String> =
+            ["ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop"].map(String::from).into(),
+        /// Container formats clients may declare.
+        container_formats: Vec<String> =
+            ["ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed"].map(String::from).into(),
+        /// Refuse an upload whose bytes are not of the declared disk format.
+        require_image_format_match: bool = true,
+        /// Connections served at once.
+        connections_max: u32 = 4_096,
+        /// Connections served at once to one address.
+        connections_per_address_max: u32 = 256,
+        /// Seconds a client may take to send a request's head.
+        header_timeout_s: u64 = 10,
+        /// Seconds a client may stay silent in the middle of a body.
+        body_idle_timeout_s: u64 = 60,
+        /// Seconds that requests in progress get to finish when the node is stopped.
+        drain_timeout_s: u64 = 30,
+    }
+}
+
+section! {
+    /// Who may call.
+    "auth" => AuthSection {
+        /// "none" (everybody on loopback is an administrator) or "http-basic".
+        mode: AuthMode = AuthMode::None,
+        /// Users for http-basic, one a line: user:bcrypt-hash[:project[:role,role]].
+        htpasswd: PathBuf = PathBuf::new(),
+    }
+}
+
+section! {
+    /// Where records and bytes are kept.
+    "storage" => StorageSection {
+        /// The directory; one node at a time may use it.
+        data_dir: PathBuf = PathBuf::from("./peerglass-data"),
+        /// Uploads received at once. Each takes at most 8 MiB of memory.
+        uploads_max: u32 = 64,
+        /// Seconds between looks for bytes that no image names any more.
+        reclaim_interval_s: u64 = 30,
+    }
+}
+
+section! {
+    /// The replicated log.
+    "raft" => RaftSection {
+        /// Entries after which the catalog is made durable and the log purged.
+        snapshot_entries: u64 = 20_000,
+        /// Entries kept behind that point.
+        log_entries_kept: u64 = 1_000,
+    }
+}
+
+section! {
+    /// What the node says about its work, on standard error.
+    "log" => LogSection {
+        /// "text" or "json".
+        format: LogFormat = LogFormat::Text,
+        /// A level (error, warn, info, debug, trace) or a filter such as "info,peerglass_api=debug".
+        level: String = "info".into(),
+    }
+}
+
+/// How clients sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuthMode {
+    /// Not at all: every caller is an administrator. Loopback only.
+    None,
+    /// User and password, checked against an htpasswd file.
+    HttpBasic,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

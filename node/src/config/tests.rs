@@ -1,0 +1,56 @@
+//! What the settings accept and refuse.
+
+use super::*;
+
+fn parse(text: &str) -> Result<Settings, toml::de::Error> {
+    toml::from_str(text)
+}
+
+#[test]
+fn the_sample_is_the_defaults() {
+    assert_eq!(parse(&Settings::sample()).unwrap(), Settings::default());
+}
+
+/// The file in `deploy/` is what operators copy; it must be what this release reads.
+#[test]
+fn the_sample_in_deploy_is_up_to_date() {
+    let stored = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/peerglass.toml")).unwrap();
+    assert_eq!(stored, Settings::sample(), "run: make sample-config");
+}
+
+#[test]
+fn an_unknown_key_is_an_error_that_names_it() {
+    for text in ["[api]\nimage_size_cop = 5\n", "colour = 1\n", "[apy]\n"] {
+        let error = parse(text).unwrap_err().to_string();
+        assert!(error.contains("unknown field"), "{error}");
+    }
+}
+
+#[test]
+fn open_sign_in_is_refused_off_loopback() {
+    let mut settings = Settings::default();
+    settings.api.listen = "0.0.0.0:9292".parse().unwrap();
+    assert!(matches!(settings.validate(), Err(SettingsError::OpenToTheNetwork { .. })));
+    settings.api.listen = "[::1]:9292".parse().unwrap();
+    assert!(settings.validate().is_ok());
+}
+
+#[test]
+fn http_basic_needs_users() {
+    let mut settings = Settings::default();
+    settings.auth.mode = AuthMode::HttpBasic;
+    assert!(matches!(settings.validate(), Err(SettingsError::NoHtpasswd)));
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_refused() {
+    for text in [
+        "[api]\napi_limit_max = 5\n",
+        "[api]\nhashing_algorithm = \"crc\"\n",
+        "[storage]\nuploads_max = 0\n",
+        "[log]\nlevel = \"=,=\"\n",
+        "[raft]\nsnapshot_entries = 0\n",
+    ] {
+        assert!(matches!(parse(text).unwrap().validate(), Err(SettingsError::OutOfRange { .. })), "{text}");
+    }
+}

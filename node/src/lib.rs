@@ -1,0 +1,19 @@
+//! A Peerglass node: settings, wiring, start and stop.
+//!
+//! [`assemble`] is the only place where the parts are put together. The program calls it with what
+//! this machine provides, a simulation calls it with what its world provides; what runs in between
+//! is the same code.
+
+mod assemble;
+pub mod cli;
+pub mod config;
+mod lock;
+mod maintenance;
+pub mod stop;
+mod surroundings;
+pub mod telemetry;
+
+pub use assemble::{Node, StartError, assemble};
+pub use config::Settings;
+pub use lock::{DataDirLock, LockError};
+pub use surroundings::{Disk, MachineError, Surroundings};

@@ -1,0 +1,47 @@
+//! Starts a Peerglass node.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use peerglass::cli::{Cli, Command, ConfigCommand};
+use peerglass::{Settings, Surroundings, assemble, stop, telemetry};
+use tracing::info;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match &cli.command {
+        Command::Serve(options) => Settings::load(options).map_err(Into::into).and_then(serve),
+        Command::Config(ConfigCommand::Print) => {
+            print!("{}", Settings::sample());
+            Ok(())
+        }
+        Command::Config(ConfigCommand::Check(options)) => {
+            Settings::load(options).map(|_| println!("the settings are valid")).map_err(Into::into)
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("peerglass: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    telemetry::install(&settings.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    runtime.block_on(async {
+        let surroundings = Surroundings::of_this_machine(&settings).await?;
+        let ready = surroundings.ready_line(&settings);
+        let node = assemble(&settings, surroundings).await?;
+        println!("{ready}");
+        let stopped = tokio::select! {
+            signal = stop::requested() => signal.map(|()| info!("stopping")).context("wait for a signal"),
+            failure = node.failed() => Err(anyhow::Error::new(failure)),
+        };
+        node.stop().await; // drains the API, then transfers, then Raft
+        stopped
+    })
+}

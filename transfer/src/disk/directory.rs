@@ -1,0 +1,107 @@
+//! Packs as files of one directory.
+//!
+//! Anything in the directory that is not named like a pack is none of ours and is left alone.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use peerglass_catalog::keyspace::BoxFuture;
+
+use super::{PackDisk, PackFile, PackId};
+
+/// A directory of packs.
+#[derive(Debug)]
+pub struct DirectoryPacks {
+    path: PathBuf,
+}
+
+impl DirectoryPacks {
+    /// The packs in `path`, which is created, readable by its owner only, if it is not there.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        use std::os::unix::fs::DirBuilderExt;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            File::open(parent)?.sync_all()?;
+        }
+        Ok(Self { path: path.to_owned() })
+    }
+
+    fn file(&self, pack: PackId) -> PathBuf {
+        self.path.join(pack.to_string())
+    }
+}
+
+impl PackDisk for DirectoryPacks {
+    fn create(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>> {
+        let file =
+            OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(self.file(pack))?;
+        Ok(Arc::new(RealFile(Arc::new(file))))
+    }
+
+    fn open(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>> {
+        Ok(Arc::new(RealFile(Arc::new(File::open(self.file(pack))?))))
+    }
+
+    fn list(&self) -> io::Result<Vec<(PackId, u64)>> {
+        let mut packs = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".pack"));
+            let number = number.filter(|digits| digits.len() == 16);
+            if let Some(number) = number.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+                packs.push((PackId(number), entry.metadata()?.len()));
+            }
+        }
+        packs.sort_unstable();
+        Ok(packs)
+    }
+
+    fn remove(&self, pack: PackId) -> io::Result<()> {
+        match fs::remove_file(self.file(pack)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    fn sync_directory(&self) -> BoxFuture<'static, io::Result<()>> {
+        let path = self.path.clone();
+        off_the_runtime(move || File::open(path)?.sync_all())
+    }
+}
+
+struct RealFile(Arc<File>);
+
+impl PackFile for RealFile {
+    fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        (&*self.0).write_all(bytes)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
+        let file = Arc::clone(&self.0);
+        off_the_runtime(move || file.sync_data())
+    }
+}
+
+/// A sync takes as long as the disk likes, and the workers of the runtime serve clients meanwhile.
+///
+/// It starts when it is called, not when it is first polled, so that a background sync makes
+/// progress while its upload waits for the client.
+fn off_the_runtime(
+    work: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> BoxFuture<'static, io::Result<()>> {
+    #[allow(clippy::disallowed_methods, reason = "this is the real disk, which a simulation replaces")]
+    let done = tokio::task::spawn_blocking(work);
+    Box::pin(async move { done.await.map_err(io::Error::other)? })
+}

@@ -1,0 +1,201 @@
+//! The pack file: blobs one after the other, a table of them, and a trailer that seals it.
+//!
+//! ```text
+//! header   16 bytes   magic, version
+//! blobs               back to back, in the order they were written
+//! table               56 bytes per blob: digest, offset, stored length, plain length, kind
+//! trailer  64 bytes   table offset, number of blobs, BLAKE3 of the table, checksum, magic
+//! ```
+//!
+//! # What it promises
+//!
+//! * A pack with a valid trailer is whole: [`seal`] syncs blobs and table *before* it appends the
+//!   trailer, and syncs again after. A pack without one is what a crash left of an upload.
+//! * The index can be rebuilt from sealed packs alone: which manifests a node holds is told by the
+//!   blobs of kind [`BlobKind::Root`].
+//! * Reading a table takes hostile bytes and allocates no more than the file is long.
+
+use std::io;
+use std::sync::Arc;
+
+use peerglass_catalog::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::disk::{PackFile, PackId};
+
+/// Bytes before the first blob.
+pub(crate) const HEADER: [u8; 16] = *b"peerglass pack\0\x01";
+/// Bytes after the table.
+pub(crate) const TRAILER_BYTES: u64 = 64;
+const ROW_BYTES: u64 = 56;
+const TRAILER_MAGIC: [u8; 8] = *b"pgseal\0\x01";
+
+/// What a blob is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum BlobKind {
+    Chunk,
+    Page,
+    Root,
+}
+
+impl BlobKind {
+    fn code(self) -> u32 {
+        match self {
+            Self::Chunk => 0,
+            Self::Page => 1,
+            Self::Root => 2,
+        }
+    }
+
+    fn from_code(code: u32) -> Option<Self> {
+        [Self::Chunk, Self::Page, Self::Root].into_iter().find(|kind| kind.code() == code)
+    }
+}
+
+/// Where in its pack one blob is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) digest: Digest,
+    pub(crate) offset: u64,
+    pub(crate) stored_len: u32,
+    pub(crate) plain_len: u32,
+    pub(crate) kind: BlobKind,
+}
+
+/// Why a pack's table cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PackError {
+    /// No trailer: the pack was never sealed, or its end is lost.
+    #[error("it has no valid trailer")]
+    Unsealed,
+    /// The trailer is valid and the rest contradicts it.
+    #[error("its table does not match its trailer")]
+    DamagedTable,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// A sealed pack's trailer, checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trailer {
+    table_offset: u64,
+    rows: u64,
+    table_digest: Digest,
+}
+
+impl Trailer {
+    /// Read the trailer of `file`.
+    pub(crate) fn read(file: &dyn PackFile) -> Result<Self, PackError> {
+        let len = file.len()?;
+        let at = len.checked_sub(TRAILER_BYTES).filter(|at| *at >= HEADER.len() as u64);
+        let at = at.ok_or(PackError::Unsealed)?;
+        let mut bytes = [0; TRAILER_BYTES as usize];
+        file.read_at(at, &mut bytes)?;
+        let (body, end) = bytes.split_at(48);
+        if end[8..] != TRAILER_MAGIC || end[..8] != blake3::hash(body).as_bytes()[..8] {
+            return Err(PackError::Unsealed);
+        }
+        let trailer = Self {
+            table_offset: u64_at(body, 0),
+            rows: u64_at(body, 8),
+            table_digest: Digest(body[16..48].try_into().expect("the slice is 32 bytes long")),
+        };
+        let end = trailer.table_bytes().and_then(|bytes| bytes.checked_add(trailer.table_offset));
+        if end == Some(at) { Ok(trailer) } else { Err(PackError::DamagedTable) }
+    }
+
+    /// Length of the table, in bytes.
+    pub(crate) fn table_bytes(&self) -> Option<u64> {
+        self.rows.checked_mul(ROW_BYTES)
+    }
+
+    /// Read and check the table.
+    pub(crate) fn table(&self, file: &dyn PackFile) -> Result<Vec<Row>, PackError> {
+        let bytes = self.table_bytes().and_then(|bytes| usize::try_from(bytes).ok());
+        // The trailer was checked against the length of the file, so this is no more than that.
+        let mut table = vec![0; bytes.ok_or(PackError::DamagedTable)?];
+        file.read_at(self.table_offset, &mut table)?;
+        if Digest::of(&table) != self.table_digest {
+            return Err(PackError::DamagedTable);
+        }
+        table.chunks_exact(ROW_BYTES as usize).map(|bytes| self.row(bytes)).collect()
+    }
+
+    fn row(&self, bytes: &[u8]) -> Result<Row, PackError> {
+        let row = Row {
+            digest: Digest(bytes[..32].try_into().expect("the slice is 32 bytes long")),
+            offset: u64_at(bytes, 32),
+            stored_len: u32_at(bytes, 40),
+            plain_len: u32_at(bytes, 44),
+            kind: BlobKind::from_code(u32_at(bytes, 48)).ok_or(PackError::DamagedTable)?,
+        };
+        let end = row.offset.checked_add(u64::from(row.stored_len));
+        if end.is_some_and(|end| end <= self.table_offset) { Ok(row) } else { Err(PackError::DamagedTable) }
+    }
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("the slice is 8 bytes long"))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("the slice is 4 bytes long"))
+}
+
+/// A pack being written.
+pub(crate) struct PackWriter {
+    pub(crate) pack: PackId,
+    pub(crate) file: Arc<dyn PackFile>,
+    /// Where the next blob goes.
+    pub(crate) end: u64,
+    pub(crate) rows: Vec<Row>,
+}
+
+impl PackWriter {
+    pub(crate) fn begin(pack: PackId, file: Arc<dyn PackFile>) -> io::Result<Self> {
+        file.append(&HEADER)?;
+        Ok(Self { pack, file, end: HEADER.len() as u64, rows: Vec::new() })
+    }
+
+    /// Append blobs that lie back to back in `bytes`. Their `rows` carry their final offsets.
+    pub(crate) fn append(&mut self, bytes: &[u8], rows: &[Row]) -> io::Result<()> {
+        self.file.append(bytes)?;
+        self.end += bytes.len() as u64;
+        self.rows.extend_from_slice(rows);
+        Ok(())
+    }
+
+    /// Make the pack whole and durable. Answers with its length.
+    pub(crate) async fn seal(self) -> io::Result<Sealed> {
+        let Self { pack, file, end, rows } = self;
+        let mut table = Vec::with_capacity(rows.len() * ROW_BYTES as usize);
+        for row in &rows {
+            table.extend_from_slice(&row.digest.0);
+            table.extend_from_slice(&row.offset.to_le_bytes());
+            for number in [row.stored_len, row.plain_len, row.kind.code(), 0] {
+                table.extend_from_slice(&number.to_le_bytes());
+            }
+        }
+        file.append(&table)?;
+        file.sync().await?;
+        let mut trailer = Vec::with_capacity(TRAILER_BYTES as usize);
+        trailer.extend_from_slice(&end.to_le_bytes());
+        trailer.extend_from_slice(&(rows.len() as u64).to_le_bytes());
+        trailer.extend_from_slice(&Digest::of(&table).0);
+        let checksum = blake3::hash(&trailer);
+        trailer.extend_from_slice(&checksum.as_bytes()[..8]);
+        trailer.extend_from_slice(&TRAILER_MAGIC);
+        file.append(&trailer)?;
+        file.sync().await?;
+        let bytes = end + table.len() as u64 + TRAILER_BYTES;
+        Ok(Sealed { pack, rows, bytes })
+    }
+}
+
+/// A pack that is whole and durable.
+pub(crate) struct Sealed {
+    pub(crate) pack: PackId,
+    pub(crate) rows: Vec<Row>,
+    /// Length of the file.
+    pub(crate) bytes: u64,
+}
