@@ -171,7 +171,8 @@ fn read_entries(read: &dyn Read, range: KeyRange) -> Result<Vec<Entry>, Fault> {
     for found in read.scan(range, Direction::Ascending) {
         let (key, value) = found?;
         let entry: Entry = decode("log entry", &key, &value)?;
-        let follows = entries.last().is_none_or(|before| before.index().checked_add(1) == Some(entry.index()));
+        let follows =
+            entries.last().is_none_or(|before| before.index().checked_add(1) == Some(entry.index()));
         if !follows || key != entry_key(entry.index()) {
             return Err(Fault::Damaged { what: "log entry", key });
         }
@@ -187,7 +188,11 @@ fn last_log_id(read: &dyn Read) -> Result<Option<LogId>, Fault> {
     }
 }
 
-fn get<T: DeserializeOwned>(read: &(impl Read + ?Sized), what: &'static str, key: &[u8]) -> Result<Option<T>, Fault> {
+fn get<T: DeserializeOwned>(
+    read: &(impl Read + ?Sized),
+    what: &'static str,
+    key: &[u8],
+) -> Result<Option<T>, Fault> {
     read.get(key)?.map(|value| decode(what, key, &value)).transpose()
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, SnapshotMeta, entry::RaftEntry};
-use peerglass_catalog::keyspace::{self, Batch, Keyspace};
+use peerglass_catalog::keyspace::{self, Batch, Keyspace, Read};
 use peerglass_catalog::{Fault, Overlay};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
@@ -42,7 +42,7 @@ impl Applied {
     }
 }
 
-pub(crate) fn read_applied(state: &dyn Keyspace) -> Result<Applied, Fault> {
+pub(crate) fn read_applied(state: &dyn Read) -> Result<Applied, Fault> {
     match state.get(APPLIED)? {
         Some(value) => decode("applied mark", APPLIED, &value),
         None => Ok(Applied::default()),
@@ -58,7 +58,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn open(state: Arc<dyn Keyspace>) -> Result<Self, Fault> {
-        let applied = read_applied(&*state)?;
+        let applied = keyspace::look(&*state, read_applied)?;
         let (announce, _) = watch::channel(applied.index());
         Ok(Self { state, applied, announce })
     }
@@ -107,6 +107,18 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Hold the state that `bytes` encode instead of this one.
+    async fn replace(&mut self, bytes: &[u8], applied: Applied) -> io::Result<()> {
+        let mut end = Batch::default();
+        put_applied(&mut end, &applied);
+        snapshot::install(&*self.state, bytes, end).await?;
+        self.applied = applied;
+        self.announce.send_replace(self.applied.index());
+        Ok(())
+    }
+}
+
 fn put_applied(batch: &mut Batch, applied: &Applied) {
     batch.put(APPLIED.to_vec(), encode(applied));
 }
@@ -140,23 +152,15 @@ impl RaftStateMachine<Types> for Machine {
         meta: &SnapshotMeta<openraft::alias::CommittedLeaderIdOf<Types>, u64, openraft::BasicNode>,
         data: SnapshotData,
     ) -> io::Result<()> {
-        match data {
-            // Our own state at an index we have applied: it is installed already.
-            SnapshotData::Here => Ok(()),
-            SnapshotData::Received(bytes) => {
-                let applied = Applied { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
-                let mut end = Batch::default();
-                put_applied(&mut end, &applied);
-                snapshot::install(&*self.state, &bytes, end).await?;
-                self.applied = applied;
-                self.announce.send_replace(self.applied.index());
-                Ok(())
-            }
+        if data.is_of(&self.state) {
+            return Ok(()); // our own state, at an index we have applied
         }
+        let applied = Applied { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
+        self.replace(&data.encode()?, applied).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        Ok(self.applied.log_id.is_some().then(|| snapshot::describe(self.applied.clone())))
+        Ok(self.applied.log_id.is_some().then(|| snapshot::describe(&self.state, self.applied.clone())))
     }
 }
 

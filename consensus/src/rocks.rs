@@ -150,7 +150,10 @@ impl Keyspace for RocksKeyspace {
         let db = Arc::clone(&self.db);
         Box::pin(async move {
             // A sync takes milliseconds and must not hold up the tasks of this thread.
-            #[allow(clippy::disallowed_methods, reason = "RocksDB is the disk below the seam; simulations have their own")]
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "RocksDB is the disk below the seam; simulations have their own"
+            )]
             let synced = tokio::task::spawn_blocking(move || db.flush_wal(true)).await;
             match synced {
                 Ok(result) => result.map_err(fault),

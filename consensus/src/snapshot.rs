@@ -2,8 +2,8 @@
 //!
 //! A node's own snapshot is its state: the keyspace already is the catalog at the applied index, so
 //! taking a snapshot only makes that state durable and lets the log be purged up to it. No copy is
-//! written, however large the catalog. Only a replica that starts from nothing gets bytes, in the
-//! catalog's portable encoding.
+//! written, however large the catalog. Only a replica that is handed a snapshot of another state turns
+//! it into bytes, in the catalog's portable encoding, and installs those.
 
 use std::io;
 use std::sync::Arc;
@@ -16,13 +16,37 @@ use peerglass_catalog::snapshot;
 use crate::machine::{Applied, read_applied};
 use crate::raft::Types;
 
-/// A state of the catalog on its way.
-#[derive(Debug)]
-pub(crate) enum SnapshotData {
-    /// The state of the node that took it, which needs no moving.
-    Here,
-    /// A state received from another node, see [`peerglass_catalog::snapshot`].
-    Received(Vec<u8>),
+/// The state of the catalog at one applied index.
+pub(crate) struct SnapshotData {
+    state: Arc<dyn Keyspace>,
+    applied: Applied,
+}
+
+impl SnapshotData {
+    /// Whether this is the state that `other` holds itself.
+    pub(crate) fn is_of(&self, other: &Arc<dyn Keyspace>) -> bool {
+        Arc::ptr_eq(&self.state, other)
+    }
+
+    /// The state in the catalog's portable encoding.
+    ///
+    /// # Errors
+    ///
+    /// When the state went on meanwhile, because it would not be what the snapshot claims. Whoever
+    /// asks takes a fresh one.
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
+        keyspace::look(&*self.state, |read| {
+            if read_applied(read).map_err(io::Error::other)?.log_id != self.applied.log_id {
+                return Err(io::Error::new(
+                    io::ErrorKind::Interrupted,
+                    "the state went on since the snapshot",
+                ));
+            }
+            let mut bytes = Vec::new();
+            snapshot::write(read, &mut bytes).map_err(io::Error::other)?;
+            Ok(bytes)
+        })
+    }
 }
 
 pub(crate) type RaftSnapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
@@ -37,17 +61,17 @@ impl RaftSnapshotBuilder<Types> for Builder {
 
     async fn build_snapshot(&mut self) -> io::Result<RaftSnapshot> {
         // Read before the sync, so that what the snapshot claims is never more than what is durable.
-        let applied = read_applied(&*self.state).map_err(io::Error::other)?;
+        let applied = keyspace::look(&*self.state, read_applied).map_err(io::Error::other)?;
         self.state.sync().await.map_err(io::Error::other)?;
-        Ok(describe(applied))
+        Ok(describe(&self.state, applied))
     }
 }
 
-/// The snapshot that the state at `applied` is.
-pub(crate) fn describe(applied: Applied) -> RaftSnapshot {
+/// The snapshot that `state` is, at `applied`.
+pub(crate) fn describe(state: &Arc<dyn Keyspace>, applied: Applied) -> RaftSnapshot {
     Snapshot {
-        meta: SnapshotMeta { last_log_id: applied.log_id, last_membership: applied.membership },
-        snapshot: SnapshotData::Here,
+        meta: SnapshotMeta { last_log_id: applied.log_id, last_membership: applied.membership.clone() },
+        snapshot: SnapshotData { state: Arc::clone(state), applied },
     }
 }
 

@@ -80,8 +80,10 @@ impl Settings {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| SettingsError::Unreadable { path: path.clone(), source })?;
-                toml::from_str(&text)
-                    .map_err(|source| SettingsError::Malformed { path: path.clone(), source: Box::new(source) })?
+                toml::from_str(&text).map_err(|source| SettingsError::Malformed {
+                    path: path.clone(),
+                    source: Box::new(source),
+                })?
             }
         };
         settings.overlay(options);
@@ -90,7 +92,8 @@ impl Settings {
     }
 
     fn overlay(&mut self, options: &ServeOptions) {
-        let ServeOptions { config: _, listen, data_dir, auth, htpasswd, log_format, log_level } = options.clone();
+        let ServeOptions { config: _, listen, data_dir, auth, htpasswd, log_format, log_level } =
+            options.clone();
         self.api.listen = listen.unwrap_or(self.api.listen);
         self.auth.mode = auth.unwrap_or(self.auth.mode);
         self.log.format = log_format.unwrap_or(self.log.format);
@@ -140,7 +143,8 @@ impl Settings {
 
     /// Every setting with its default and its description, as a settings file.
     pub fn sample() -> String {
-        let head = "# Peerglass settings. Every value shown is the default; leave out what you do not change.\n";
+        let head =
+            "# Peerglass settings. Every value shown is the default; leave out what you do not change.\n";
         [
             head.to_owned(),
             ApiSection::sample(),

@@ -31,7 +31,8 @@ fn main() -> ExitCode {
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::install(&settings.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
     runtime.block_on(async {
         let surroundings = Surroundings::of_this_machine(&settings).await?;
         let ready = surroundings.ready_line(&settings);

@@ -103,8 +103,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::memory::{MemoryKeyspace, apply_batch};
     use crate::keyspace::Keyspace;
+    use crate::memory::{MemoryKeyspace, apply_batch};
 
     proptest! {
         /// Whatever is laid over whatever, reading the overlay is reading the written result.

@@ -152,9 +152,12 @@ impl Checking<'_> {
     }
 
     fn fill(&mut self, bytes: &mut [u8]) -> Result<(), SnapshotError> {
-        self.inner.read_exact(bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::UnexpectedEof => SnapshotError::Damaged,
-            _ => SnapshotError::Io(error),
+        self.inner.read_exact(bytes).map_err(|error| {
+            if error.kind() == io::ErrorKind::UnexpectedEof {
+                SnapshotError::Damaged
+            } else {
+                SnapshotError::Io(error)
+            }
         })?;
         self.hasher.update(bytes);
         Ok(())

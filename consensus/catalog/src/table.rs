@@ -115,10 +115,15 @@ pub(crate) fn id_at(key: &[u8], start: usize) -> Result<ImageId, Fault> {
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![VERSION]).expect("writing to a vector cannot fail, and every map has a length")
+    postcard::to_extend(value, vec![VERSION])
+        .expect("writing to a vector cannot fail, and every map has a length")
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, key: Vec<u8>, bytes: &[u8]) -> Result<T, Fault> {
+pub(crate) fn decode<T: DeserializeOwned>(
+    what: &'static str,
+    key: Vec<u8>,
+    bytes: &[u8],
+) -> Result<T, Fault> {
     match bytes.split_first() {
         Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|_| Fault::Damaged { what, key }),
         _ => Err(Fault::Damaged { what, key }),

@@ -178,7 +178,10 @@ impl Dice {
 
     fn filter(&mut self) -> Filter {
         match self.below(6) {
-            0 => Filter::Text { field: TextField::Name, any_of: (0..=self.below(3)).map(|_| self.word()).collect() },
+            0 => Filter::Text {
+                field: TextField::Name,
+                any_of: (0..=self.below(3)).map(|_| self.word()).collect(),
+            },
             1 => Filter::Text {
                 field: self.pick(&[TextField::Status, TextField::DiskFormat, TextField::Owner]),
                 any_of: vec![self.pick(&["active", "queued", "raw", "red"]).to_owned()],
@@ -209,7 +212,8 @@ pub fn populate(keyspace: &dyn Keyspace, seed: u64, count: usize, group: usize) 
         let batch: Batch = keyspace::look(keyspace, |read| {
             let mut overlay = Overlay::new(read);
             for command in group {
-                let _refused_or_done = crate::apply(&mut overlay, command.clone()).expect("memory cannot fail");
+                let _refused_or_done =
+                    crate::apply(&mut overlay, command.clone()).expect("memory cannot fail");
             }
             overlay.into_batch()
         });

@@ -38,7 +38,7 @@ async fn flush(disk: Arc<dyn Keyspace>, mut queue: mpsc::Receiver<IOFlushed<Type
         let synced = disk.sync().await;
         for done in waiting.drain(..) {
             // A failed sync is final: openraft stops this node, and nobody retries it.
-            done.io_completed(synced.as_ref().map(|()| ()).map_err(|fault| io::Error::other(fault.to_string())));
+            done.io_completed(synced.as_ref().copied().map_err(|fault| io::Error::other(fault.to_string())));
         }
     }
 }

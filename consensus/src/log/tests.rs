@@ -1,1 +1,98 @@
-//! stub
+//! The log and the state machine against openraft's own conformance suite, and what it does not ask.
+
+use std::sync::Arc;
+
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use peerglass_catalog::MemoryKeyspace;
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::machine::Machine;
+use crate::raft::SeededRuntime;
+use crate::rocks::{RocksKeyspace, RocksRole};
+
+/// Keeps the flush task and the directory of one test.
+struct Kept {
+    _tasks: JoinSet<()>,
+    _dir: Option<TempDir>,
+}
+
+fn store(
+    disk: Arc<dyn Keyspace>,
+    state: Arc<dyn Keyspace>,
+    dir: Option<TempDir>,
+) -> (Kept, LogStore, Machine) {
+    let (flusher, flush) = Flusher::new(Arc::clone(&disk));
+    let mut tasks = JoinSet::new();
+    tasks.spawn(flush);
+    (Kept { _tasks: tasks, _dir: dir }, LogStore::new(disk, flusher), Machine::open(state).unwrap())
+}
+
+struct InMemory;
+
+impl StoreBuilder<Types, LogStore, Machine, Kept> for InMemory {
+    async fn build(&self) -> Result<(Kept, LogStore, Machine), StorageError<Types>> {
+        Ok(store(Arc::new(MemoryKeyspace::new()), Arc::new(MemoryKeyspace::new()), None))
+    }
+}
+
+struct OnRocks;
+
+impl StoreBuilder<Types, LogStore, Machine, Kept> for OnRocks {
+    async fn build(&self) -> Result<(Kept, LogStore, Machine), StorageError<Types>> {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RocksKeyspace::open(&dir.path().join("log"), RocksRole::Log).unwrap();
+        let state = RocksKeyspace::open(&dir.path().join("state"), RocksRole::Map).unwrap();
+        Ok(store(Arc::new(log), Arc::new(state), Some(dir)))
+    }
+}
+
+/// I-M5, as far as one store can break it.
+#[tokio::test]
+async fn conforms_in_memory() {
+    SeededRuntime::scope(1, Suite::test_all(InMemory)).await.unwrap();
+}
+
+#[tokio::test]
+async fn conforms_on_rocksdb() {
+    SeededRuntime::scope(1, Suite::test_all(OnRocks)).await.unwrap();
+}
+
+/// F-D10: Raft would read a gap as "not written yet" and overwrite what was acknowledged.
+#[tokio::test]
+async fn a_gap_in_the_log_is_damage() {
+    let (_kept, mut log, _machine) = InMemory.build().await.unwrap();
+    let entry = |index| {
+        let id = openraft::testing::log_id::<Types>(1, 1, index);
+        <Entry as RaftEntry>::new_blank(id)
+    };
+    let mut batch = Batch::default();
+    for index in [1, 2, 4] {
+        batch.put(entry_key(index), encode(&entry(index)));
+    }
+    log.disk.write(batch).unwrap();
+    assert_eq!(log.try_get_log_entries(1..3).await.unwrap().len(), 2);
+    assert!(log.try_get_log_entries(1..5).await.is_err());
+}
+
+/// F-D6: an entry that does not decode stops the node instead of being skipped.
+#[tokio::test]
+async fn a_damaged_entry_is_reported() {
+    let (_kept, mut log, _machine) = InMemory.build().await.unwrap();
+    for value in [vec![], vec![VERSION], vec![VERSION + 1, 0, 0], vec![VERSION, 0xff, 0xff]] {
+        let mut batch = Batch::default();
+        batch.put(entry_key(1), value);
+        log.disk.write(batch).unwrap();
+        assert!(log.try_get_log_entries(1..2).await.is_err());
+        assert!(log.get_log_state().await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_node_keeps_its_id() {
+    let disk = MemoryKeyspace::new();
+    assert_eq!(LogStore::node_id(&disk, NodeId(5)).await.unwrap(), NodeId(5));
+    assert_eq!(LogStore::node_id(&disk, NodeId(6)).await.unwrap(), NodeId(5));
+}

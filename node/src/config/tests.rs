@@ -14,7 +14,8 @@ fn the_sample_is_the_defaults() {
 /// The file in `deploy/` is what operators copy; it must be what this release reads.
 #[test]
 fn the_sample_in_deploy_is_up_to_date() {
-    let stored = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/peerglass.toml")).unwrap();
+    let stored =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/peerglass.toml")).unwrap();
     assert_eq!(stored, Settings::sample(), "run: make sample-config");
 }
 

@@ -114,8 +114,14 @@ mod tests {
     fn only_the_canonical_shape_is_an_id() {
         let good = "0C0ffee0-0000-4000-8000-00000000000a";
         assert!(good.parse::<ImageId>().is_ok());
-        for bad in ["", "x", &good[1..], &format!("{good}0"), &good.replace('-', "0"), "{0c0ffee0-0000-4000-8000-0000000000}"]
-        {
+        for bad in [
+            "",
+            "x",
+            &good[1..],
+            &format!("{good}0"),
+            &good.replace('-', "0"),
+            "{0c0ffee0-0000-4000-8000-0000000000}",
+        ] {
             assert_eq!(bad.parse::<ImageId>(), Err(InvalidImageId), "{bad}");
         }
     }

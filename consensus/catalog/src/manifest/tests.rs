@@ -57,7 +57,7 @@ proptest! {
                     split.extend((1..pieces).map(|_| Entry::Hole { len: len / pieces }));
                     split.push(Entry::Hole { len: len - (len / pieces) * (pieces - 1) });
                 }
-                other => split.push(*other),
+                whole @ (Entry::Chunk { .. } | Entry::Hole { .. }) => split.push(*whole),
             }
         }
         prop_assert_eq!(build(&entries), build(&split));

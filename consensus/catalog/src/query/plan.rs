@@ -39,7 +39,8 @@ impl Plan {
             streams
         };
         if let Some(chosen) = Lookup::choose(&query.filters) {
-            let sort: Vec<_> = query.sort.iter().copied().filter(|(key, _)| chosen.fixes != Some(*key)).collect();
+            let sort: Vec<_> =
+                query.sort.iter().copied().filter(|(key, _)| chosen.fixes != Some(*key)).collect();
             let order = match aligned(&sort) {
                 Some((SortKey::CreatedAt, direction)) => Order::Wanted(None, direction),
                 _ => Order::Other,
@@ -51,10 +52,9 @@ impl Plan {
                 streams: streams(Facet::Sort(key), &[Vec::new()]),
                 order: Order::Wanted(Some(key), direction),
             },
-            None => Self {
-                streams: streams(Facet::Sort(SortKey::CreatedAt), &[Vec::new()]),
-                order: Order::Other,
-            },
+            None => {
+                Self { streams: streams(Facet::Sort(SortKey::CreatedAt), &[Vec::new()]), order: Order::Other }
+            }
         }
     }
 
@@ -132,7 +132,10 @@ impl Lookup {
                     TextField::DiskFormat => (SortKey::DiskFormat, 4),
                     TextField::ContainerFormat => (SortKey::ContainerFormat, 5),
                     TextField::Status => (SortKey::Status, 6),
-                    TextField::Owner | TextField::Checksum | TextField::OsHashAlgo | TextField::OsHashValue => {
+                    TextField::Owner
+                    | TextField::Checksum
+                    | TextField::OsHashAlgo
+                    | TextField::OsHashValue => {
                         return None;
                     }
                 };
@@ -140,7 +143,12 @@ impl Lookup {
                 values.sort();
                 values.dedup();
                 let fixes = (values.len() == 1).then_some(key);
-                (values.len() <= LOOKED_UP_VALUES_MAX).then_some(Self { facet: Facet::Sort(key), values, fixes, rank })
+                (values.len() <= LOOKED_UP_VALUES_MAX).then_some(Self {
+                    facet: Facet::Sort(key),
+                    values,
+                    fixes,
+                    rank,
+                })
             }
             Filter::Tag(tag) => {
                 Some(Self { facet: Facet::Tag, values: vec![text_value(tag)], fixes: None, rank: 2 })

@@ -2,9 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::{
-    Direction, Filter, ImageQuery, NumberField, SortKey, TextField, TimeField, VisibilityFilter,
-};
+use super::{Direction, Filter, ImageQuery, NumberField, SortKey, TextField, TimeField, VisibilityFilter};
 use crate::image::{Image, Status, Timestamp, Visibility};
 
 const MICROSECONDS: i64 = 1_000_000;

@@ -192,7 +192,12 @@ fn deactivation_goes_back_and_forth_between_active_and_deactivated_only() {
     assert_eq!(world.run(off.clone()), Err(Refusal::WrongStatus { image: id, is: Status::Queued }));
     world.begin(id, FIRST).unwrap();
     world.finish(id, FIRST).unwrap();
-    for (command, status) in [(&on, Status::Active), (&off, Status::Deactivated), (&off, Status::Deactivated), (&on, Status::Active)] {
+    for (command, status) in [
+        (&on, Status::Active),
+        (&off, Status::Deactivated),
+        (&off, Status::Deactivated),
+        (&on, Status::Active),
+    ] {
         world.run(command.clone()).unwrap();
         assert_eq!(world.image(id).unwrap().status, status);
     }
@@ -207,8 +212,14 @@ fn edits_are_all_or_nothing_and_know_what_was_there() {
     assert_eq!(world.edit(id, vec![set("a", Presence::Any), set("b", Presence::Present)]), missing);
     assert!(world.image(id).unwrap().properties.is_empty());
     world.edit(id, vec![set("a", Presence::Absent), set("a", Presence::Present)]).unwrap();
-    assert_eq!(world.edit(id, vec![set("a", Presence::Absent)]), Err(Refusal::PropertyExists { name: "a".into() }));
-    assert_eq!(world.edit(id, vec![Edit::RemoveTag("t".into())]), Err(Refusal::NoSuchTag { tag: "t".into() }));
+    assert_eq!(
+        world.edit(id, vec![set("a", Presence::Absent)]),
+        Err(Refusal::PropertyExists { name: "a".into() })
+    );
+    assert_eq!(
+        world.edit(id, vec![Edit::RemoveTag("t".into())]),
+        Err(Refusal::NoSuchTag { tag: "t".into() })
+    );
 }
 
 /// RB-25, RB-26: quotas hold at the limit and one past it; what the service keeps is not counted.
@@ -216,11 +227,15 @@ fn edits_are_all_or_nothing_and_know_what_was_there() {
 fn quotas_count_what_would_be_there() {
     let world = World::new();
     let id = world.create();
-    let set = |name: &str| Edit::SetProperty { name: name.into(), value: String::new(), presence: Presence::Any };
+    let set =
+        |name: &str| Edit::SetProperty { name: name.into(), value: String::new(), presence: Presence::Any };
     world.edit(id, vec![set("a"), set("b"), set("os_glance_x")]).unwrap();
     assert_eq!(world.edit(id, vec![set("c")]), Err(Refusal::TooManyProperties { count: 3, max: 2 }));
     world.edit(id, vec![Edit::RemoveProperty("a".into()), set("c")]).unwrap();
     world.edit(id, vec![Edit::AddTag("a".into()), Edit::AddTag("b".into())]).unwrap();
-    assert_eq!(world.edit(id, vec![Edit::AddTag("c".into())]), Err(Refusal::TooManyTags { count: 3, max: 2 }));
+    assert_eq!(
+        world.edit(id, vec![Edit::AddTag("c".into())]),
+        Err(Refusal::TooManyTags { count: 3, max: 2 })
+    );
     world.edit(id, vec![Edit::AddTag("a".into())]).unwrap();
 }

@@ -1,5 +1,7 @@
 //! Properties of the whole catalog: any order of commands, any query.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod lifecycle;
 mod lists;
 mod replicas;

@@ -1,0 +1,152 @@
+//! Puts the parts of a node together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::serve::Listener;
+use peerglass_api::{Api, ApiParts, ApiSettings, Auth, Htpasswd, HtpasswdError};
+use peerglass_catalog::{Command, HashAlgorithm};
+use peerglass_consensus::{
+    Consensus, ConsensusDisk, ConsensusError, ConsensusSettings, OpenError, SubmitError,
+};
+use peerglass_transfer::{Transfer, TransferDisk, TransferSettings};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{ApiSection, AuthMode, AuthSection, Settings};
+use crate::lock::DataDirLock;
+use crate::maintenance::Maintenance;
+use crate::surroundings::Surroundings;
+
+/// A running node.
+pub struct Node {
+    consensus: Consensus,
+    transfer: Transfer,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+    /// Released last, when nothing writes to the directory any more.
+    _lock: Option<DataDirLock>,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The log or the catalog.
+    #[error("cannot start consensus: {0}")]
+    Consensus(#[from] OpenError),
+    /// The chunks.
+    #[error("cannot open the chunk store: {0}")]
+    Transfer(#[from] peerglass_transfer::OpenError),
+    /// The users.
+    #[error(transparent)]
+    Htpasswd(#[from] HtpasswdError),
+    /// What the last run left behind could not be cleaned up.
+    #[error("cannot give up the uploads of the last run: {0}")]
+    Abandon(#[from] SubmitError),
+}
+
+/// Start a node with these settings in these surroundings.
+///
+/// When it returns, the API accepts requests. Uploads that the last run of this node did not
+/// finish have been given up, so no image is stuck in `saving`.
+pub async fn assemble<L>(settings: &Settings, surroundings: Surroundings<L>) -> Result<Node, StartError>
+where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let Surroundings { wall_clock, seed, api_listener, disk, workers, lock } = surroundings;
+    let auth = sign_in(&settings.auth)?;
+    let consensus = Consensus::open(
+        ConsensusSettings {
+            snapshot_entries: settings.raft.snapshot_entries,
+            log_entries_kept: settings.raft.log_entries_kept,
+        },
+        ConsensusDisk { log: disk.log, state: disk.state },
+        seed,
+    )
+    .await?;
+    let transfer = Transfer::open(
+        TransferSettings { uploads_max: settings.storage.uploads_max, ..TransferSettings::default() },
+        TransferDisk { packs: disk.packs, index: disk.index },
+        workers,
+        seed ^ TRANSFER_SEED,
+    )
+    .await?;
+    let node = consensus.node();
+    consensus.submit(Command::AbandonUploads { node, at: wall_clock() }).await?;
+    let api = Api::new(ApiParts {
+        consensus: consensus.clone(),
+        transfer: transfer.clone(),
+        settings: api_settings(&settings.api),
+        auth,
+        now: Arc::clone(&wall_clock),
+        seed: seed ^ API_SEED,
+    });
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(peerglass_api::serve(api_listener, api, stop.clone()));
+    let interval = Duration::from_secs(settings.storage.reclaim_interval_s);
+    let maintenance = Maintenance { consensus: consensus.clone(), transfer: transfer.clone(), interval };
+    tasks.spawn(maintenance.run(stop.clone()));
+    Ok(Node { consensus, transfer, stop, tasks, _lock: lock })
+}
+
+/// Keep the generators of the parts apart; any odd-looking constants will do.
+const TRANSFER_SEED: u64 = 0x7452_414e_5346_4552;
+const API_SEED: u64 = 0x4150_495f_5345_4544;
+
+impl Node {
+    /// Resolves when the node can no longer do its work and has to end.
+    pub async fn failed(&self) -> ConsensusError {
+        self.consensus.ended().await
+    }
+
+    /// The chunks of this node, for whoever watches it.
+    pub fn transfer(&self) -> &Transfer {
+        &self.transfer
+    }
+
+    /// Drain the API, then end transfers, then Raft. What was acknowledged is durable already;
+    /// stopping in order only spares the clients an error and the next start some work.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of the node panicked");
+            }
+        }
+        self.transfer.stop().await;
+        self.consensus.stop().await;
+        tracing::info!("stopped");
+    }
+}
+
+fn sign_in(section: &AuthSection) -> Result<Auth, HtpasswdError> {
+    match section.mode {
+        AuthMode::None => Ok(Auth::None),
+        AuthMode::HttpBasic => Ok(Auth::HttpBasic(Htpasswd::load(&section.htpasswd)?)),
+    }
+}
+
+fn api_settings(section: &ApiSection) -> ApiSettings {
+    let quota = |quota: i64| u32::try_from(quota).ok();
+    ApiSettings {
+        public_endpoint: Some(section.public_endpoint.clone()).filter(|base| !base.is_empty()),
+        image_size_cap: section.image_size_cap,
+        hashing_algorithm: HashAlgorithm::from_name(&section.hashing_algorithm)
+            .unwrap_or(HashAlgorithm::Sha512),
+        limit_param_default: section.limit_param_default,
+        api_limit_max: section.api_limit_max,
+        image_property_quota: quota(section.image_property_quota),
+        image_tag_quota: quota(section.image_tag_quota),
+        disk_formats: section.disk_formats.clone(),
+        container_formats: section.container_formats.clone(),
+        require_image_format_match: section.require_image_format_match,
+        connections_max: section.connections_max,
+        connections_per_address_max: section.connections_per_address_max,
+        header_timeout: Duration::from_secs(section.header_timeout_s),
+        body_idle_timeout: Duration::from_secs(section.body_idle_timeout_s),
+        drain_timeout: Duration::from_secs(section.drain_timeout_s),
+        ..ApiSettings::default()
+    }
+}

@@ -1,0 +1,168 @@
+//! Everything a node takes from the machine it runs on.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use peerglass_catalog::keyspace::Keyspace;
+use peerglass_catalog::{Fault, Timestamp};
+use peerglass_consensus::{RocksKeyspace, RocksRole};
+use peerglass_transfer::{DirectoryPacks, PackDisk, Workers};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::net::TcpListener;
+
+use crate::config::{AuthMode, Settings};
+use crate::lock::{DataDirLock, LockError};
+
+/// Everything a node takes from the machine it runs on.
+///
+/// The program builds it with [`Surroundings::of_this_machine`], a simulation builds its own.
+/// Nothing below [`assemble`](crate::assemble) reaches around it; `clippy.toml` forbids the calls
+/// that would.
+pub struct Surroundings<L> {
+    /// Wall time, for the times in records. Waiting uses `tokio::time`.
+    pub wall_clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Seeds every generator of this node: ids, election time-outs.
+    pub seed: u64,
+    /// Accepts API connections.
+    pub api_listener: L,
+    /// Where everything durable goes.
+    pub disk: Disk,
+    /// Whether hashing and reading run on threads of their own or on the task that asks.
+    pub workers: Workers,
+    /// Held while the node runs; `None` where nobody else could come along.
+    pub lock: Option<DataDirLock>,
+}
+
+/// The four places a node writes to.
+#[derive(Clone)]
+pub struct Disk {
+    /// The Raft log.
+    pub log: Arc<dyn Keyspace>,
+    /// The catalog.
+    pub state: Arc<dyn Keyspace>,
+    /// Where chunks are in the packs.
+    pub index: Arc<dyn Keyspace>,
+    /// The chunks.
+    pub packs: Arc<dyn PackDisk>,
+}
+
+/// Why this machine cannot carry a node.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The data directory cannot be made or entered.
+    #[error("cannot use data directory {}: {source}", path.display())]
+    DataDir {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Another node has the data directory.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// A database in it cannot be opened.
+    #[error("cannot open the database in {}: {source}", path.display())]
+    Database {
+        /// Which database.
+        path: PathBuf,
+        /// Why.
+        source: Fault,
+    },
+    /// The API's port is taken or not ours to bind.
+    #[error("cannot listen on {listen}: {source}")]
+    Listen {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The operating system gave no random seed.
+    #[error("cannot draw a random seed: {0}")]
+    Seed(#[from] rand::rngs::SysError),
+}
+
+impl Surroundings<TcpListener> {
+    /// What this machine provides.
+    ///
+    /// The port is bound first and the directory locked before anything in it is opened, so a start
+    /// that fails has changed nothing.
+    pub async fn of_this_machine(settings: &Settings) -> Result<Self, MachineError> {
+        raise_open_file_limit();
+        let listen = settings.api.listen;
+        #[allow(clippy::disallowed_methods, reason = "this is the seam: below it, listeners are arguments")]
+        let api_listener =
+            TcpListener::bind(listen).await.map_err(|source| MachineError::Listen { listen, source })?;
+        let data_dir = &settings.storage.data_dir;
+        make_private_dir(data_dir)?;
+        let lock = DataDirLock::take(data_dir)?;
+        let disk = Disk::in_directory(data_dir)?;
+        let seed = rand::TryRng::try_next_u64(&mut rand::rngs::SysRng)?;
+        Ok(Self {
+            wall_clock: Arc::new(wall_clock),
+            seed,
+            api_listener,
+            disk,
+            workers: Workers::Threads,
+            lock: Some(lock),
+        })
+    }
+
+    /// What the program says once the node is ready.
+    pub fn ready_line(&self, settings: &Settings) -> String {
+        let api = self.api_listener.local_addr().unwrap_or(settings.api.listen);
+        let sign_in = match settings.auth.mode {
+            AuthMode::None => "no sign-in (loopback only)",
+            AuthMode::HttpBasic => "http-basic sign-in",
+        };
+        let data = settings.storage.data_dir.display();
+        format!("ready: image API on http://{api}, data in {data}, one node, {sign_in}")
+    }
+}
+
+impl Disk {
+    fn in_directory(data_dir: &Path) -> Result<Self, MachineError> {
+        let database = |path: PathBuf, role| match RocksKeyspace::open(&path, role) {
+            Ok(keyspace) => Ok(Arc::new(keyspace) as Arc<dyn Keyspace>),
+            Err(source) => Err(MachineError::Database { path, source }),
+        };
+        make_private_dir(&data_dir.join("raft"))?;
+        let packs = data_dir.join("packs");
+        make_private_dir(&packs)?;
+        Ok(Self {
+            log: database(data_dir.join("raft/log"), RocksRole::Log)?,
+            state: database(data_dir.join("raft/state"), RocksRole::Map)?,
+            index: database(data_dir.join("index"), RocksRole::Map)?,
+            packs: Arc::new(
+                DirectoryPacks::open(&packs)
+                    .map_err(|source| MachineError::DataDir { path: packs, source })?,
+            ),
+        })
+    }
+}
+
+/// A directory only this user may enter: it holds the bytes of private images.
+fn make_private_dir(path: &Path) -> Result<(), MachineError> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+        .map_err(|source| MachineError::DataDir { path: path.to_owned(), source })
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the seam: the one place that reads the wall clock")]
+fn wall_clock() -> Timestamp {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Connections, packs and database files each take a descriptor, and the usual soft limit of 1,024
+/// is there for programs that use `select`. Where it cannot be raised, the node runs with less.
+fn raise_open_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(errno) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })
+    {
+        tracing::warn!(%errno, "cannot raise the limit of open files");
+    }
+}
