@@ -5,6 +5,8 @@ CARGO := deploy/build/cargo.sh
 SEEDS ?= 1..200
 KILLS ?= 10
 ARGS ?=
+# CI must not change Cargo.lock; a developer who adds a dependency wants it changed.
+LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check fix test-real test-kill chaos bench sample-config
@@ -16,15 +18,15 @@ run: ## build and serve on 127.0.0.1:9292, data in ./peerglass-data (ARGS="--lis
 	@binary=$$($(CARGO) --binary) && exec "$$binary" serve $(ARGS)
 
 test: ## all tests; no service, no network once the packages are there
-	@$(CARGO) test --workspace --locked $(ARGS)
+	@$(CARGO) test --workspace $(LOCKED) $(ARGS)
 
 check: ## format, clippy, documentation, style, licences; changes no file
 	@deploy/build/debian.sh check
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
-	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
+	@$(CARGO) clippy --workspace --all-targets $(LOCKED) -- -D warnings
+	@RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps $(LOCKED)
 	@python3 deploy/build/style.py
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --locked check; \
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny $(LOCKED) check; \
 	 else echo "check: cargo-deny is not installed: licences and advisories were NOT checked"; fi
 
 fix: ## format, and apply clippy's suggestions
@@ -32,7 +34,8 @@ fix: ## format, and apply clippy's suggestions
 	@$(CARGO) clippy --workspace --all-targets --fix --allow-dirty --allow-staged
 
 sample-config: ## write deploy/peerglass.toml anew from the settings in the code
-	@$(CARGO) run --quiet --locked -p peerglass --bin peerglass -- config print >sample.part && mv sample.part deploy/peerglass.toml
+	@$(CARGO) run --quiet $(LOCKED) -p peerglass --bin peerglass -- config print >deploy/peerglass.toml.part
+	@mv deploy/peerglass.toml.part deploy/peerglass.toml
 
 test-real: ## real clients, a real disk, full disks, bad starts, KILLS=10 kill -9, the README's tour
 	@KILLS=$(KILLS) deploy/lab/real.sh $(ARGS)
@@ -42,7 +45,7 @@ test-kill: ## kill -9 at 50 random instants under load (ARGS="--seed N" to repea
 	@binary=$$($(CARGO) --binary) && python3 deploy/lab/kill.py --binary "$$binary" --kills 50 $(ARGS)
 
 chaos: ## simulated crashes and bad disks, one run a seed, SEEDS=1..200
-	@$(CARGO) run --release --locked -p peerglass-simulations --bin simulate -- --seeds $(SEEDS) $(ARGS)
+	@$(CARGO) run --release $(LOCKED) -p peerglass-simulations --bin simulate -- --seeds $(SEEDS) $(ARGS)
 
 bench: ## ratios against nginx, openssl and b3sum, side by side in one run (about 10 minutes)
 	@deploy/build/debian.sh bench

@@ -57,7 +57,8 @@ echo "peerglass: installing Debian packages: ${missing[*]}" >&2
 # RUNLEVEL=1 keeps a package such as nginx from starting its service: only the program is wanted.
 quietly=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
          apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 -qq)
-"${quietly[@]}" update </dev/null >/dev/null || echo "peerglass: apt-get update failed; trying with the lists that are here" >&2
+"${quietly[@]}" update </dev/null >/dev/null ||
+    echo "peerglass: apt-get update failed; trying with the lists that are here" >&2
 if ! "${quietly[@]}" install -y --no-install-recommends "${missing[@]}" </dev/null >/dev/null; then
     echo "peerglass: apt-get could not install: ${missing[*]}" >&2
     exit 1

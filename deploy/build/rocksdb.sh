@@ -18,7 +18,8 @@ say() { printf 'rocksdb: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
 
 locked_version() {
-    awk -v name="$1" '$1 == "name" && $3 == "\"" name "\"" { getline; gsub(/"/, "", $3); print $3; exit }' "$REPO/Cargo.lock"
+    awk -v name="$1" '$1 == "name" && $3 == "\"" name "\"" { getline; gsub(/"/, "", $3); print $3; exit }' \
+        "$REPO/Cargo.lock"
 }
 
 [ -f "$REPO/Cargo.lock" ] || die "no Cargo.lock in $REPO: it is part of the repository"

@@ -13,7 +13,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$HERE/../build/paths.sh"
 
 RELEASE=$(. /etc/os-release && [ "$ID" = debian ] && echo "$VERSION_CODENAME" || echo bookworm)
-PACKAGES=linux-image-cloud-$(dpkg --print-architecture),systemd-sysv,python3-minimal,openssh-server,iproute2,ca-certificates,curl
+PACKAGES=linux-image-cloud-$(dpkg --print-architecture),systemd-sysv,python3-minimal,openssh-server
+PACKAGES+=,iproute2,ca-certificates,curl
 CONTENT_MIB_MIN=300
 DISK_MIB=1024
 PARTITION_START_MIB=1

@@ -96,7 +96,7 @@ status_of() { curl -s -o "$WORK/body" -w '%{http_code}' --max-time 120 "$@" || t
 # new_image NAME [DISK_FORMAT]: create a record by curl, print its id.
 new_image() {
     curl -sf "$URL/v2/images" -H 'Content-Type: application/json' \
-        -d "{\"name\":\"$1\",\"disk_format\":\"${2:-raw}\",\"container_format\":\"bare\"}" | jq -r .id
+        -d "{\"name\":\"$1\",\"disk_format\":\"${2:-raw}\",\"container_format\":\"bare\"}" | jq -r .id || true
 }
 # put_file ID FILE [CURL_ARG...]: upload, print the status.
 put_file() {
@@ -104,7 +104,7 @@ put_file() {
     shift 2
     status_of -T "$file" -H 'Content-Type: application/octet-stream' "$@" "$URL/v2/images/$id/file"
 }
-field() { curl -sf "$URL/v2/images/$1" | jq -r ".$2"; }
+field() { curl -sf "$URL/v2/images/$1" | jq -r ".$2" || true; }
 # becomes ID STATUS [SECONDS]: wait until the image has that status.
 becomes() {
     local tries

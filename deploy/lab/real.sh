@@ -6,8 +6,9 @@
 #                     under load; the README's tour as written
 #   real.sh GROUP...  only some of: loop clients signin limits starts kill tour
 #
-# Installs what it needs. One check a line, then "N passed, N failed"; the exit code says the same.
-# What cannot be installed is an error, never a skip. Scratch space (about 4 GiB) is under ${TMPDIR:-/var/tmp}.
+# Installs what it needs; what cannot be installed is an error, never a skip. One check a line, then
+# "N passed, N failed"; the exit code says the same. BINARY=PATH tests that program and builds none.
+# KILLS=N changes the number of kills. Scratch space (about 4 GiB) is under ${TMPDIR:-/var/tmp}.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -15,7 +16,7 @@ KILLS=${KILLS:-10}
 [ $# -gt 0 ] || set -- loop clients signin limits starts kill tour
 
 "$HERE/../build/debian.sh" lab
-BINARY=$("$HERE/../build/cargo.sh" --binary)
+BINARY=${BINARY:-$("$HERE/../build/cargo.sh" --binary)}
 CLIENTS=$("$HERE/clients.sh")
 # shellcheck disable=SC2034  # read by the checks
 DISKS=$("$HERE/disk.sh")
@@ -31,7 +32,14 @@ for checks in loop clients signin limits starts; do
     source "$HERE/checks/$checks.sh"
 done
 
+FINISHED=false
+
 clean_up() {
+    # A check that ends the script must not look like one that passed.
+    if [ "$FINISHED" = false ]; then
+        fail "the checks ended early, in group ${group:-(none yet)}"
+        tally || true
+    fi
     crash_node
     [ -z "$MOUNTED" ] || umount "$MOUNTED" 2>/dev/null || umount -l "$MOUNTED" || true
     rm -rf "$WORK"
@@ -46,7 +54,6 @@ while IFS= read -r name; do unset "$name"; done < <(compgen -e | grep '^PEERGLAS
 
 section() { printf '\n== %s\n' "$*"; }
 
-# Runs while the node on $DATA is up, with one image named `keep` in it for the damage to come.
 group_starts() {
     local id
     start_node "$DATA"
@@ -54,9 +61,11 @@ group_starts() {
     id=$(new_image keep)
     same "an image to keep" 204 "$(put_file "$id" "$WORK/keep.bin")"
     check_bad_starts
-    # The catalog reaches its tables when the node stops in order.
+    # Twice, so that there are tables to damage and not only write-ahead logs.
     check "stop" stop_node
-    check_damaged_starts
+    check "start" start_node "$DATA"
+    check "stop" stop_node
+    check_damaged_starts "$id"
     check "the data itself was not touched: the node starts" start_node "$DATA"
     check "and has its image" cmp "$WORK/keep.bin" <(curl -sf "$URL/v2/images/$id/file")
     check "stop" stop_node
@@ -100,4 +109,5 @@ for group in "$@"; do
     esac
 done
 echo
+FINISHED=true
 tally

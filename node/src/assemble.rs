@@ -1,5 +1,7 @@
 //! Puts the parts of a node together.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +39,15 @@ pub enum StartError {
     /// The chunks.
     #[error("cannot open the chunk store: {0}")]
     Transfer(#[from] peerglass_transfer::OpenError),
-    /// The users.
+    /// The file of users cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    HtpasswdUnreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file of users is malformed.
     #[error(transparent)]
     Htpasswd(#[from] HtpasswdError),
     /// What the last run left behind could not be cleaned up.
@@ -51,8 +61,7 @@ pub enum StartError {
 /// finish have been given up, so no image is stuck in `saving`.
 pub async fn assemble<L>(settings: &Settings, surroundings: Surroundings<L>) -> Result<Node, StartError>
 where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
+    L: Listener<Addr = SocketAddr>,
 {
     let Surroundings { wall_clock, seed, api_listener, disk, workers, lock } = surroundings;
     let auth = sign_in(&settings.auth)?;
@@ -66,7 +75,7 @@ where
     )
     .await?;
     let transfer = Transfer::open(
-        TransferSettings { uploads_max: settings.storage.uploads_max, ..TransferSettings::default() },
+        TransferSettings { uploads_max: usize::try_from(settings.storage.uploads_max).unwrap_or(usize::MAX) },
         TransferDisk { packs: disk.packs, index: disk.index },
         workers,
         seed ^ TRANSFER_SEED,
@@ -121,30 +130,35 @@ impl Node {
     }
 }
 
-fn sign_in(section: &AuthSection) -> Result<Auth, HtpasswdError> {
+fn sign_in(section: &AuthSection) -> Result<Auth, StartError> {
     match section.mode {
         AuthMode::None => Ok(Auth::None),
-        AuthMode::HttpBasic => Ok(Auth::HttpBasic(Htpasswd::load(&section.htpasswd)?)),
+        AuthMode::HttpBasic => {
+            let path = &section.htpasswd;
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| StartError::HtpasswdUnreadable { path: path.clone(), source })?;
+            Ok(Auth::HttpBasic(Htpasswd::parse(&path.display().to_string(), &text)?))
+        }
     }
 }
 
 fn api_settings(section: &ApiSection) -> ApiSettings {
-    let quota = |quota: i64| u32::try_from(quota).ok();
+    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
     ApiSettings {
         public_endpoint: Some(section.public_endpoint.clone()).filter(|base| !base.is_empty()),
         image_size_cap: section.image_size_cap,
         hashing_algorithm: HashAlgorithm::from_name(&section.hashing_algorithm)
             .unwrap_or(HashAlgorithm::Sha512),
-        limit_param_default: section.limit_param_default,
-        api_limit_max: section.api_limit_max,
-        image_property_quota: quota(section.image_property_quota),
-        image_tag_quota: quota(section.image_tag_quota),
+        limit_param_default: count(section.limit_param_default),
+        api_limit_max: count(section.api_limit_max),
+        image_property_quota: section.image_property_quota,
+        image_tag_quota: section.image_tag_quota,
         disk_formats: section.disk_formats.clone(),
         container_formats: section.container_formats.clone(),
         require_image_format_match: section.require_image_format_match,
-        connections_max: section.connections_max,
-        connections_per_address_max: section.connections_per_address_max,
-        header_timeout: Duration::from_secs(section.header_timeout_s),
+        connections_max: count(section.connections_max),
+        connections_per_address_max: count(section.connections_per_address_max),
+        header_read_timeout: Duration::from_secs(section.header_timeout_s),
         body_idle_timeout: Duration::from_secs(section.body_idle_timeout_s),
         drain_timeout: Duration::from_secs(section.drain_timeout_s),
         ..ApiSettings::default()

@@ -62,7 +62,7 @@ pub struct ServeOptions {
     /// How log lines look [default: text]
     #[arg(long, env = "PEERGLASS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// What is logged: error, warn, info, debug, trace, or per module [default: info]
+    /// What is logged: error, warn, info, debug, trace, or per module [default: info,openraft=error]
     #[arg(long, env = "PEERGLASS_LOG_LEVEL", value_name = "FILTER")]
     pub log_level: Option<String>,
 }

@@ -51,7 +51,7 @@ impl DataDirLock {
             Err(Errno::WOULDBLOCK) => {
                 let mut pid = String::new();
                 // The pid is a courtesy; without it the refusal still stands.
-                let _ = file.by_ref().take(20).read_to_string(&mut pid);
+                let _ = (&file).take(20).read_to_string(&mut pid);
                 return Err(LockError::Held { dir: dir.to_owned(), pid: pid.trim().to_owned() });
             }
             Err(errno) => return Err(io(errno.into())),

@@ -1,1 +1,36 @@
-//! stub
+//! Image bytes: streams in, durable and verified chunks on disk, streams out.
+//!
+//! [`Transfer`] is the handle. An upload is cut into content-defined chunks named by BLAKE3, of which
+//! only those the node does not hold yet are written, into one pack file per upload; the chunks'
+//! order is a manifest, itself blobs in the pack, and the manifest's root is how the catalog names
+//! the bytes. Nothing here decides whether an image exists: the caller tells
+//! [`reclaim`](Transfer::reclaim) what is still named.
+//!
+//! Start with `upload.rs` and `download.rs`, then `ledger.rs`, which decides what is kept.
+
+mod chunking;
+pub mod disk;
+mod download;
+mod error;
+mod format;
+mod index;
+mod ledger;
+mod pack;
+mod recover;
+mod reclaim;
+mod segment;
+mod settings;
+mod store;
+mod transfer;
+mod upload;
+mod workers;
+
+pub use disk::{DirectoryPacks, MemoryPacks, PackDisk, PackFile, PackId, TransferDisk};
+pub use download::Download;
+pub use error::{DiskFailure, DownloadError, OpenError, ReclaimError, UploadError};
+pub use format::{FormatRefusal, ImageFormat, VmdkFlaw};
+pub use reclaim::Reclaimed;
+pub use settings::TransferSettings;
+pub use transfer::{Transfer, Usage};
+pub use upload::{InspectOrder, StoredImage, UploadOrder};
+pub use workers::Workers;

@@ -46,7 +46,8 @@ check_sign_in() {
     same "http-basic: also in his list" "$mine" "$public"
     same "http-basic: but may not change it" 403 "$(status_of -u "bob:$(rev <<<bob)" -X DELETE "$URL/v2/images/$mine")"
     check "http-basic: deactivated by the administrator" as root-of-all openstack image set --deactivate "$mine"
-    refused "http-basic: nobody but the administrator downloads it" as alice openstack image save --file "$WORK/saved" "$mine"
+    refused "http-basic: nobody but the administrator downloads it" \
+        as alice openstack image save --file "$WORK/saved" "$mine"
     refused "http-basic: no password is in the log" grep -q "$(rev <<<alice)" "$NODE_LOG"
     check "http-basic: stop" stop_node
     rm -rf "$WORK/basic" "$WORK/saved"

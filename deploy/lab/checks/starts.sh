@@ -39,13 +39,14 @@ check_bad_starts() {
     check "the node that was running is still well" curl -sf -o /dev/null "$URL/v2/images"
 }
 
-# damage FILE: turn every byte of a region in the middle around, so that no checksum can still hold.
+# damage FILE PLACE: turn every byte of a region around, so that no checksum can still hold. PLACE is `middle`
+# or `end`, where a table or a trailer is.
 damage() {
-    python3 - "$1" <<'PY'
+    python3 - "$1" "$2" <<'PY'
 import os, sys
-path = sys.argv[1]
+path, place = sys.argv[1:]
 size = os.path.getsize(path)
-start, count = (size // 3, min(4096, max(1, size // 3)))
+start, count = (size // 3, min(4096, max(1, size // 3))) if place == "middle" else (max(0, size - 100), min(60, size))
 with open(path, "r+b") as file:
     file.seek(start)
     region = file.read(count)
@@ -57,42 +58,69 @@ PY
 # largest FOLDER PATTERN: the biggest file of that kind.
 largest() { find "$1" -type f -name "$2" -printf '%s %p\n' | sort -n | tail -n 1 | cut -d' ' -f2-; }
 
-# damaged_start NAME FOLDER PATTERN: a copy of the data, one file damaged, and the start must name that file
-# (or its database) and refuse.
+COPY=
+
+copy_data() {
+    COPY=$WORK/damaged
+    rm -rf "$COPY"
+    cp -a --sparse=always "$DATA" "$COPY"
+}
+
+# damaged_start NAME FOLDER PATTERN PLACE NAMED: a copy of the data, one file damaged; the start must refuse
+# and name the place.
 damaged_start() {
-    local name=$1 copy=$WORK/damaged file
-    rm -rf "$copy"
-    cp -a --sparse=always "$DATA" "$copy"
-    file=$(largest "$copy/$2" "$3")
+    local name=$1 file
+    copy_data
+    file=$(largest "$COPY/$2" "$3")
     if [ -z "$file" ]; then
-        echo "no $3 in $copy/$2" >"$WORK/said"
+        echo "no $3 in $COPY/$2" >"$WORK/said"
         fail "$name"
         return 0
     fi
-    damage "$file"
-    bad_start "$name" "$(basename "$file")" --listen "127.0.0.1:$(free_port)" --data-dir "$copy"
-    rm -rf "$copy"
+    damage "$file" "$4"
+    bad_start "$name" "$5" --listen "127.0.0.1:$(free_port)" --data-dir "$COPY"
 }
 
-# Runs with the node stopped, on copies of its data.
+# keep_is_whole URL_OF_FILE: the kept image downloads with its bytes.
+keep_is_whole() { curl -sf -o "$WORK/saved" "$1" && cmp -s "$WORK/keep.bin" "$WORK/saved"; }
+
+# Runs with the node stopped, on copies of its data. ID is the image `keep`.
 check_damaged_starts() {
-    local listen id copy=$WORK/damaged file code
-    damaged_start "a damaged Raft log" raft/log '*.log'
-    damaged_start "a damaged catalog table" raft/state '*.sst'
-    damaged_start "a damaged chunk index" index '*.sst'
-    rm -rf "$copy"
-    cp -a --sparse=always "$DATA" "$copy"
-    file=$(largest "$copy/packs" '*')
-    rm -f "$file"
-    bad_start "a missing pack" "$(basename "$file")" --listen "127.0.0.1:$(free_port)" --data-dir "$copy"
-    # Bytes that rot inside a pack are found when they are read: never served, and the rest stays up.
-    rm -rf "$copy"
-    cp -a --sparse=always "$DATA" "$copy"
-    damage "$(largest "$copy/packs" '*')"
-    check "a node with rotten bytes in a pack starts" start_node "$copy"
-    id=$(curl -sf "$URL/v2/images?name=keep" | jq -r '.images[0].id')
-    refused "and breaks the download instead of sending them" curl -sf -o "$WORK/saved" "$URL/v2/images/$id/file"
-    refused "so the client does not have a whole file" cmp -s "$WORK/keep.bin" "$WORK/saved"
+    local id=$1 file
+    # Write-ahead logs hold what was written last; a first restart has moved the rest into tables.
+    damaged_start "a damaged Raft log" raft/log '*.log' middle raft/log
+    damaged_start "a damaged table of the Raft log" raft/log '*.sst' end raft/log
+    damaged_start "a damaged catalog" raft/state '*.sst' end raft/state
+    damaged_start "a damaged chunk index" index '*.sst' end index
+    copy_data
+    file=$(largest "$COPY/packs" '*')
+    damage "$file" end
+    bad_start "a pack with a damaged end" "pack .*$(basename "$file" .pack)" \
+        --listen "127.0.0.1:$(free_port)" --data-dir "$COPY"
+    copy_data
+    file=$(largest "$COPY/packs" '*')
+    truncate -s -1000 "$file"
+    bad_start "a pack that was cut off" "pack .*$(basename "$file" .pack)" \
+        --listen "127.0.0.1:$(free_port)" --data-dir "$COPY"
+    # A lost index is no loss: the packs say what is in them.
+    copy_data
+    rm -rf "$COPY/index"
+    check "without its index the node starts" start_node "$COPY"
+    check "and every image is whole" keep_is_whole "$URL/v2/images/$id/file"
     crash_node
-    rm -rf "$copy" "$WORK/saved"
+    # Bytes that rot inside a pack are found when they are read: never sent, and the rest stays up.
+    copy_data
+    damage "$(largest "$COPY/packs" '*')" middle
+    check "with rotten bytes in a pack the node starts" start_node "$COPY"
+    refused "and breaks the download instead of sending them" keep_is_whole "$URL/v2/images/$id/file"
+    matches "the log names the pack" 'damaged' "$(grep -i 'pack' "$NODE_LOG" || true)"
+    check "records are still served" curl -sf -o /dev/null "$URL/v2/images/$id"
+    crash_node
+    copy_data
+    rm -f "$(largest "$COPY/packs" '*')"
+    check "without a pack the node starts" start_node "$COPY"
+    refused "and says so when its bytes are asked for" keep_is_whole "$URL/v2/images/$id/file"
+    matches "the log names the pack that is gone" 'gone' "$(grep -i 'packs' "$NODE_LOG" || true)"
+    crash_node
+    rm -rf "$COPY" "$WORK/saved"
 }

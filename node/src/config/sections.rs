@@ -84,8 +84,9 @@ section! {
     "log" => LogSection {
         /// "text" or "json".
         format: LogFormat = LogFormat::Text,
-        /// A level (error, warn, info, debug, trace) or a filter such as "info,peerglass_api=debug".
-        level: String = "info".into(),
+        /// A level (error, warn, info, debug, trace), also per module. openraft alone is told to keep quiet:
+        /// what it has to say about healthy elections would bury the rest.
+        level: String = "info,openraft=error".into(),
     }
 }
 

@@ -1,0 +1,124 @@
+//! What every request shares: handles, settings, clock, chance.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use peerglass_catalog::Timestamp;
+use peerglass_consensus::Consensus;
+use peerglass_transfer::Transfer;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::{Auth, PasswordChecks};
+use crate::front::Front;
+use crate::settings::ApiSettings;
+
+/// What an [`Api`] is built from.
+pub struct ApiParts {
+    /// What exists.
+    pub consensus: Consensus,
+    /// The bytes.
+    pub transfer: Transfer,
+    /// Limits and formats.
+    pub settings: ApiSettings,
+    /// How callers prove who they are.
+    pub auth: Auth,
+    /// Wall time, for `created_at` and `updated_at`.
+    pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Where ids come from. Two nodes must not have the same.
+    pub seed: u64,
+}
+
+/// The Images API of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Shared>);
+
+/// What the clones of an [`Api`] share. Nothing of it is for other packages.
+pub struct Shared {
+    pub(crate) consensus: Consensus,
+    pub(crate) transfer: Transfer,
+    pub(crate) settings: ApiSettings,
+    pub(crate) auth: Auth,
+    pub(crate) password_checks: PasswordChecks,
+    pub(crate) schemas: crate::v2::schemas::Schemas,
+    /// Uploads outlive their request: a client that hangs up must not leave an image half begun.
+    pub(crate) uploads: TaskTracker,
+    /// Cancelled when uploads must stop trying to release their images.
+    pub(crate) closing: CancellationToken,
+    now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    chance: Mutex<StdRng>,
+    draining: AtomicBool,
+}
+
+impl Api {
+    /// The API of a node made of these parts. Starts nothing.
+    pub fn new(parts: ApiParts) -> Self {
+        let mut chance = StdRng::seed_from_u64(parts.seed);
+        let mut key = [0; 32];
+        chance.fill_bytes(&mut key);
+        Self(Arc::new(Shared {
+            consensus: parts.consensus,
+            transfer: parts.transfer,
+            schemas: crate::v2::schemas::Schemas::new(&parts.settings),
+            password_checks: PasswordChecks::new(key, parts.settings.password_checks_max),
+            settings: parts.settings,
+            auth: parts.auth,
+            uploads: TaskTracker::new(),
+            closing: CancellationToken::new(),
+            now: parts.now,
+            chance: Mutex::new(chance),
+            draining: AtomicBool::new(false),
+        }))
+    }
+
+    /// The service that answers requests, for a server of one's own or for tests.
+    pub fn service(&self) -> Front {
+        Front::new(self.clone())
+    }
+
+    /// From now on `/healthcheck` answers 503, so that load balancers look elsewhere.
+    pub fn start_draining(&self) {
+        self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Wait until no upload runs and none is left to release. Call when no connection is open.
+    ///
+    /// Images whose release consensus did not confirm by then stay `saving` until this node
+    /// abandons its uploads at the next start.
+    pub async fn finish_uploads(&self) {
+        self.0.closing.cancel();
+        self.0.uploads.close();
+        self.0.uploads.wait().await;
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.0.draining.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.0.now)()
+    }
+
+    pub(crate) fn random(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        self.0.chance.lock().unwrap_or_else(PoisonError::into_inner).fill_bytes(&mut bytes);
+        bytes
+    }
+}
+
+impl std::ops::Deref for Api {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,216 @@
+//! Sign-in by user name and password, checked against an htpasswd file.
+//!
+//! A line is `user:bcrypt-hash`, optionally followed by `:project` and `:role,role`. The project
+//! defaults to the user's name and the roles to member and reader. Lines that are empty or begin
+//! with `#` are comments.
+//!
+//! # What it promises
+//!
+//! * An unknown user costs as much time as a wrong password, so names cannot be guessed by timing.
+//! * At most a configured number of passwords are checked at once; bcrypt is slow on purpose.
+//! * A verified password is remembered as a keyed digest, never as itself, and only until the file
+//!   is reloaded.
+
+mod file;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use axum::http::{HeaderMap, header};
+use tokio::sync::Semaphore;
+
+use super::{Caller, Unauthenticated};
+
+pub use file::{HtpasswdError, HtpasswdProblem};
+use file::User;
+
+/// Verified passwords remembered at once; the oldest goes first.
+const REMEMBERED_MAX: usize = 1024;
+/// Longest `Authorization` value looked at. Real ones are far below; bcrypt reads 72 bytes.
+const CREDENTIALS_BYTES_MAX: usize = 4096;
+/// A valid hash of no password anybody has, checked when the user is unknown.
+const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuDZ9YpLAa7bmGcuKZ2Jf1bs0xzVkXnbe";
+
+/// The users of one htpasswd file. Cheap to clone; clones share reloads.
+#[derive(Clone, Debug)]
+pub struct Htpasswd(Arc<Mutex<Users>>);
+
+#[derive(Debug)]
+struct Users {
+    by_name: BTreeMap<String, User>,
+    remembered: Remembered,
+    generation: u64,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    callers: BTreeMap<[u8; 32], Caller>,
+    oldest_first: VecDeque<[u8; 32]>,
+}
+
+/// What a password check needs from the node.
+#[derive(Clone, Debug)]
+pub(crate) struct PasswordChecks {
+    key: [u8; 32],
+    slots: Arc<Semaphore>,
+}
+
+impl PasswordChecks {
+    /// At most `at_once` checks in parallel; `key` is secret to this process.
+    pub(crate) fn new(key: [u8; 32], at_once: usize) -> Self {
+        Self { key, slots: Arc::new(Semaphore::new(at_once)) }
+    }
+}
+
+impl Htpasswd {
+    /// The users in `text`, which came from the file `name`.
+    pub fn parse(name: &str, text: &str) -> Result<Self, HtpasswdError> {
+        let by_name = file::parse(name, text)?;
+        Ok(Self(Arc::new(Mutex::new(Users { by_name, remembered: Remembered::default(), generation: 0 }))))
+    }
+
+    /// Replace all users by those in `text`. On an error nothing changes.
+    pub fn reload(&self, name: &str, text: &str) -> Result<(), HtpasswdError> {
+        let by_name = file::parse(name, text)?;
+        let mut users = self.users();
+        users.by_name = by_name;
+        users.remembered = Remembered::default();
+        users.generation += 1;
+        Ok(())
+    }
+
+    pub(super) async fn caller(
+        &self,
+        headers: &HeaderMap,
+        checks: &PasswordChecks,
+    ) -> Result<Caller, Unauthenticated> {
+        let (name, password) = credentials(headers).ok_or(Unauthenticated::Basic)?;
+        let digest = digest(&checks.key, &name, &password);
+        let (user, generation) = {
+            let users = self.users();
+            // A digest is compared by value in an ordered map. That is not constant time, but the
+            // digest is keyed: what the time tells about it tells nothing about the password.
+            if let Some(caller) = users.remembered.callers.get(&digest) {
+                return Ok(caller.clone());
+            }
+            (users.by_name.get(&name).cloned(), users.generation)
+        };
+        let hash = user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.hash.clone());
+        let _slot = checks.slots.acquire().await.map_err(|_| Unauthenticated::Interrupted)?;
+        let right = verify(password, hash).await?;
+        let Some(user) = user.filter(|_| right) else { return Err(Unauthenticated::Basic) };
+        let caller = Caller::new(Some(name), Some(user.project), user.roles);
+        let mut users = self.users();
+        if users.generation == generation {
+            users.remembered.insert(digest, caller.clone());
+        }
+        Ok(caller)
+    }
+
+    fn users(&self) -> std::sync::MutexGuard<'_, Users> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Remembered {
+    fn insert(&mut self, digest: [u8; 32], caller: Caller) {
+        if self.callers.insert(digest, caller).is_none() {
+            self.oldest_first.push_back(digest);
+        }
+        if self.oldest_first.len() > REMEMBERED_MAX
+            && let Some(oldest) = self.oldest_first.pop_front()
+        {
+            self.callers.remove(&oldest);
+        }
+    }
+}
+
+/// Whether `password` is the one `hash` was made of, decided off the threads that serve requests.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "bcrypt takes a core for tens of milliseconds and would stall every other request"
+)]
+async fn verify(password: String, hash: String) -> Result<bool, Unauthenticated> {
+    let check = tokio::task::spawn_blocking(move || bcrypt::verify(password.as_bytes(), &hash));
+    // Hashes were checked when the file was read, so an error means a password bcrypt cannot take.
+    Ok(check.await.map_err(|_| Unauthenticated::Interrupted)?.unwrap_or(false))
+}
+
+fn digest(key: &[u8; 32], user: &str, password: &str) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    // The length keeps ("ab", "c") and ("a", "bc") apart.
+    hasher.update(&(user.len() as u64).to_le_bytes()).update(user.as_bytes()).update(password.as_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// User name and password from an `Authorization: Basic` header.
+fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() || value.len() > CREDENTIALS_BYTES_MAX {
+        return None;
+    }
+    let (scheme, encoded) = value.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(base64(encoded.trim().as_bytes())?).ok()?;
+    let (user, password) = text.split_once(':')?;
+    Some((user.to_owned(), password.to_owned()))
+}
+
+/// Standard base64, padding optional; `None` for any other byte.
+fn base64(encoded: &[u8]) -> Option<Vec<u8>> {
+    let digits = encoded.strip_suffix(b"==").or_else(|| encoded.strip_suffix(b"=")).unwrap_or(encoded);
+    let mut decoded = Vec::with_capacity(digits.len() * 3 / 4);
+    let (mut bits, mut held) = (0_u32, 0_u32);
+    for digit in digits {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u32::from(value);
+        held += 6;
+        if held >= 8 {
+            held -= 8;
+            decoded.push((bits >> held & 0xff) as u8);
+        }
+        bits &= (1 << held) - 1;
+    }
+    (held != 6).then_some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_reads_what_clients_send_and_nothing_else() {
+        assert_eq!(base64(b"YWxpY2U6cw==").as_deref(), Some(&b"alice:s"[..]));
+        assert_eq!(base64(b"YWxpY2U6cw").as_deref(), Some(&b"alice:s"[..]));
+        assert_eq!(base64(b"YTpi").as_deref(), Some(&b"a:b"[..]));
+        assert_eq!(base64(b"a"), None);
+        assert_eq!(base64(b"YT pi"), None);
+    }
+
+    #[test]
+    fn memory_of_passwords_is_bounded() {
+        let mut remembered = Remembered::default();
+        for number in 0..2 * REMEMBERED_MAX as u64 {
+            let digest = *blake3::hash(&number.to_le_bytes()).as_bytes();
+            remembered.insert(digest, Caller::new(None, None, std::collections::BTreeSet::new()));
+        }
+        assert_eq!(remembered.callers.len(), REMEMBERED_MAX);
+        assert_eq!(remembered.oldest_first.len(), REMEMBERED_MAX);
+    }
+
+    #[test]
+    fn the_stand_in_hash_is_well_formed() {
+        assert!(NOBODY.parse::<bcrypt::HashParts>().is_ok());
+        assert_eq!(bcrypt::verify("", NOBODY).ok(), Some(false));
+    }
+}

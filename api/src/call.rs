@@ -1,0 +1,69 @@
+//! One authenticated request, as a handler gets it.
+
+use axum::body::Body;
+use axum::extract::RawPathParams;
+use axum::http::Response;
+use axum::http::request::Parts;
+use peerglass_catalog::{Command, Image, ImageId, Outcome};
+
+use crate::api::Api;
+use crate::auth::Caller;
+use crate::error::{ApiError, Step};
+use crate::policy::{self, Rule, Target};
+
+/// What every handler answers with.
+pub(crate) type Answer = Result<Response<Body>, ApiError>;
+
+/// A request whose caller is known and whose path matched.
+pub(crate) struct Call {
+    /// What requests share.
+    pub(crate) api: Api,
+    /// Who asks.
+    pub(crate) caller: Caller,
+    /// The rule of the route, from the URL table.
+    pub(crate) rule: Rule,
+    /// What the path named, decoded.
+    pub(crate) params: RawPathParams,
+    /// The request without its body. The body is apart because it cannot be looked at by two.
+    pub(crate) head: Parts,
+}
+
+impl Call {
+    /// The path parameter `name`, which the route of this call has.
+    pub(crate) fn param(&self, name: &str) -> &str {
+        let found = self.params.iter().find(|(param, _)| *param == name);
+        found.map(|(_, value)| value).unwrap_or_default()
+    }
+
+    /// Whether the route's rule lets the caller do this to `target`.
+    pub(crate) fn check(&self, target: Target<'_>) -> Result<(), ApiError> {
+        self.check_rule(self.rule, target)
+    }
+
+    /// Whether a further `rule` does.
+    pub(crate) fn check_rule(&self, rule: Rule, target: Target<'_>) -> Result<(), ApiError> {
+        policy::check(rule, &self.caller, target).map_err(ApiError::Denied)
+    }
+
+    /// The image the path names, if the caller can see it. Says nothing about what the caller may do.
+    pub(crate) async fn visible_image(&self) -> Result<Image, ApiError> {
+        let name = self.param("image_id");
+        let absent = || ApiError::NoSuchImage(name.to_owned());
+        // Anything else than an id is the id of no image.
+        let id: ImageId = name.parse().map_err(|_| absent())?;
+        let found = self.api.consensus.read(|catalog| catalog.image(&id)).await??;
+        found.filter(|image| image.is_visible_to(self.caller.viewer())).ok_or_else(absent)
+    }
+
+    /// The image the path names, if the route's rule lets the caller do this to it.
+    pub(crate) async fn permitted_image(&self) -> Result<Image, ApiError> {
+        let image = self.visible_image().await?;
+        self.check(Target::Image(&image))?;
+        Ok(image)
+    }
+
+    /// Carry out a command that answers with an image's record.
+    pub(crate) async fn submit(&self, step: Step, command: Command) -> Result<Outcome, ApiError> {
+        self.api.consensus.submit(command).await.map_err(|error| ApiError::submit(step, error))
+    }
+}

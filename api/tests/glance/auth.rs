@@ -1,0 +1,64 @@
+//! Sign-in by password.
+
+use peerglass_api::{ApiSettings, Auth, Htpasswd};
+use serde_json::json;
+
+use crate::node::{node_with, node_with_users};
+
+#[tokio::test]
+async fn projects_do_not_see_each_other() {
+    let node = node_with_users().await;
+    let id = node.user("alice").create(json!({"name": "private"})).await;
+    assert_eq!(node.user("alice").show(&id).await["owner"], "alice");
+    node.user("bob").get(&format!("/v2/images/{id}")).await.expect(404);
+    assert_eq!(node.user("bob").get("/v2/images").await.json()["images"], json!([]));
+    node.user("rita").get(&format!("/v2/images/{id}")).await.expect(200);
+    node.user("root").get(&format!("/v2/images/{id}")).await.expect(200);
+}
+
+/// RB-45 for basic credentials.
+#[tokio::test]
+async fn credentials_that_are_none_are_refused() {
+    let node = node_with_users().await;
+    for credentials in [
+        "", "Basic", "Basic ", "Basic !!!", "Basic YWxpY2U=", "Basic YWxpY2U6d3Jvbmc=", "Basic bm9ib2R5OnNlY3JldA==",
+        "Basic /////w==", "Bearer YWxpY2U6c2VjcmV0", "Digest x", &format!("Basic {}", "A".repeat(60_000)),
+    ] {
+        let reply = node.with("authorization", credentials).get("/v2/images").await.expect(401);
+        assert!(reply.header("www-authenticate").is_some(), "{credentials}");
+    }
+    // Two identities are none.
+    node.user("alice").user("root").get("/v2/images").await.expect(401);
+    node.with("authorization", "basic YWxpY2U6c2VjcmV0").get("/v2/images").await.expect(200);
+    // The second check comes from memory and must be as strict.
+    node.user("alice").get("/v2/images").await.expect(200);
+    node.with("authorization", "Basic YWxpY2U6d3Jvbmc=").get("/v2/images").await.expect(401);
+}
+
+/// RB-46: what a client says about itself is not read.
+#[tokio::test]
+async fn identity_headers_are_ignored() {
+    let node = node_with_users().await;
+    let id = node.user("bob").create(json!({})).await;
+    let forged = node
+        .with("x-roles", "admin")
+        .with("x-project-id", "bob")
+        .with("x-identity-status", "Confirmed")
+        .with("x-is-admin-project", "true")
+        .with("x_roles", "admin")
+        .with("x-user-id", "root");
+    forged.get("/v2/images").await.expect(401);
+    forged.user("alice").get(&format!("/v2/images/{id}")).await.expect(404);
+}
+
+#[tokio::test]
+async fn a_reload_forgets_old_passwords() {
+    let line = |password: &str| format!("alice:{}\n", bcrypt::hash(password, 4).unwrap());
+    let users = Htpasswd::parse("users", &line("secret")).unwrap();
+    let node = node_with(ApiSettings::default(), Auth::HttpBasic(users.clone())).await;
+    node.user("alice").get("/v2/images").await.expect(200);
+    assert_eq!(users.reload("users", "broken").unwrap_err().line, 1);
+    node.user("alice").get("/v2/images").await.expect(200);
+    users.reload("users", &line("other")).unwrap();
+    node.user("alice").get("/v2/images").await.expect(401);
+}

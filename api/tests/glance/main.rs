@@ -1,0 +1,18 @@
+//! The API as clients see it: the real service over the real catalog and the real byte path, in
+//! memory. HTTP in, HTTP out. Ids like RB-27 name entries of the project's corpus of hostile input.
+
+mod actions;
+mod auth;
+mod create;
+mod data;
+mod errors;
+mod framing;
+mod hostile;
+mod list;
+mod node;
+mod patch;
+mod range;
+mod records;
+mod tags;
+mod uploads;
+mod versions;

@@ -1,0 +1,113 @@
+//! One machine: its disks, and the life that runs on it now.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use peerglass::Disk;
+use peerglass_transfer::PackId;
+
+use super::faults::{DiskFaults, Place};
+use super::keyspace::{KeyspaceCore, SimKeyspace};
+use super::packs::{PacksCore, SimPacks};
+use super::power::Power;
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CrashKind {
+    /// Power fails, and the disks lose what was not synced (F-P4).
+    PowerCut,
+    /// The process is killed; what it wrote stays in the machine's cache (F-P1).
+    Kill,
+}
+
+/// The disks of one machine. They outlive the node.
+pub(crate) struct Machine {
+    log: Arc<RwLock<KeyspaceCore>>,
+    state: Arc<RwLock<KeyspaceCore>>,
+    index: Arc<RwLock<KeyspaceCore>>,
+    packs: Arc<Mutex<PacksCore>>,
+    pub(crate) faults: Arc<DiskFaults>,
+    power: Arc<Power>,
+}
+
+impl Machine {
+    /// A machine with empty disks that is switched off.
+    pub(crate) fn new(seed: u64, faults: Arc<DiskFaults>) -> Self {
+        Self {
+            log: KeyspaceCore::new(Place::Log, seed),
+            state: KeyspaceCore::new(Place::State, seed),
+            index: KeyspaceCore::new(Place::Index, seed),
+            packs: PacksCore::new(seed),
+            faults,
+            power: Arc::new(Power::new(Some(0))),
+        }
+    }
+
+    /// Begin a life whose power fails at disk operation `off_at`.
+    pub(crate) fn start(&mut self, off_at: Option<u64>) -> Disk {
+        self.power = Arc::new(Power::new(off_at));
+        let keyspace = |core: &Arc<RwLock<KeyspaceCore>>| {
+            Arc::new(SimKeyspace::new(Arc::clone(core), Arc::clone(&self.power), Arc::clone(&self.faults)))
+        };
+        let packs = SimPacks {
+            core: Arc::clone(&self.packs),
+            power: Arc::clone(&self.power),
+            faults: Arc::clone(&self.faults),
+        };
+        Disk {
+            log: keyspace(&self.log),
+            state: keyspace(&self.state),
+            index: keyspace(&self.index),
+            packs: Arc::new(packs),
+        }
+    }
+
+    /// The power of the present life.
+    pub(crate) fn power(&self) -> &Power {
+        &self.power
+    }
+
+    /// End the life, as far as the disks are concerned. The world must take its tasks down next.
+    pub(crate) fn crash(&mut self, kind: CrashKind) {
+        self.power.switch_off();
+        let cores = [&self.log, &self.state, &self.index];
+        match kind {
+            CrashKind::Kill => {
+                cores.iter().for_each(|core| edit(core).lose_process());
+                self.packs().lose_process();
+                self.faults.chronicle.count("F-P1 kill, cache kept");
+            }
+            CrashKind::PowerCut => {
+                let lost = [
+                    "F-D1 unsynced end of the log lost",
+                    "F-D1 unsynced end of the catalog lost",
+                    "F-D1 unsynced end of the index lost",
+                ];
+                for (core, what) in cores.into_iter().zip(lost) {
+                    if edit(core).lose_power() > 0 {
+                        self.faults.chronicle.count(what);
+                    }
+                }
+                self.packs().lose_power(&self.faults);
+                self.faults.chronicle.count("F-P4 power cut");
+            }
+        }
+    }
+
+    /// Every pack and its length.
+    pub(crate) fn list_packs(&self) -> Vec<(PackId, u64)> {
+        self.packs().list()
+    }
+
+    /// Change one bit of a pack at rest (F-D6).
+    pub(crate) fn rot(&self) -> Option<(PackId, u64)> {
+        self.packs().rot()
+    }
+
+    fn packs(&self) -> MutexGuard<'_, PacksCore> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn edit(core: &RwLock<KeyspaceCore>) -> std::sync::RwLockWriteGuard<'_, KeyspaceCore> {
+    core.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,9 @@
+//! What clients do: several at once, each drawing its next request from its own dice.
+
+mod client;
+pub(crate) mod content;
+pub(crate) mod observed;
+mod request;
+mod upload;
+
+pub(crate) use client::{Client, Downloaded, Scene};

@@ -1,0 +1,157 @@
+//! The look at everything after the last fault.
+//!
+//! Nothing fails any more, so every request must succeed, and everything must come to rest: the
+//! list is complete, every complete image downloads, nothing is stuck, no byte is leaked.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::berth::Berth;
+use crate::invariants::{independent, listed_once, no_leak, not_stuck, whole};
+use crate::oracle::Ending;
+use crate::workload::observed::Observed;
+use crate::workload::{Client, Downloaded, Scene};
+
+/// Time a healed node has before it must answer, and before it must have come to rest.
+const REST_S: u64 = 30;
+
+/// Bits to flip in packs at rest.
+const ROTTEN_BITS: u32 = 20;
+
+struct Audit {
+    scene: Scene,
+    berth: Berth,
+    client: Client,
+}
+
+/// Look at everything. Broken promises end up in the chronicle.
+pub(super) async fn run(scene: Scene, berth: Berth, rot: bool) {
+    let client = Client::new("audit", scene.clone());
+    let mut audit = Audit { scene, berth, client };
+    if let Some(images) = audit.wait_for_list().await {
+        audit.look(images, rot).await;
+    }
+}
+
+impl Audit {
+    /// The list, once the node answers.
+    async fn wait_for_list(&mut self) -> Option<Vec<Observed>> {
+        for _ in 0..REST_S * 5 {
+            if let Some(found) = self.client.list().await {
+                return Some(found);
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+        self.scene.chronicle.violate(not_stuck::silent(REST_S, "no complete list"));
+        None
+    }
+
+    async fn look(&mut self, images: Vec<Observed>, rot: bool) {
+        for found in &images {
+            if !self.scene.oracle().adopt(found) {
+                let ids = [found.id.clone()];
+                let phantom = listed_once::check(&ids, &Default::default(), &Default::default());
+                phantom.into_iter().for_each(|phantom| self.scene.chronicle.violate(phantom));
+            }
+        }
+        for image in self.scene.oracle().ids() {
+            self.client.show(&image).await;
+        }
+        self.interrupt_an_upload().await;
+        let mut images = self.settle().await;
+        self.check_leaks(images.len()).await;
+        self.download_all(&images, 0).await;
+        if rot {
+            self.check_rot(&images).await;
+            return;
+        }
+        let kept = images.split_off(images.len() / 2);
+        self.delete_all(&images).await;
+        self.check_leaks(kept.len()).await;
+        self.download_all(&kept, images.len()).await;
+        self.delete_all(&kept).await;
+        self.check_leaks(0).await;
+    }
+
+    /// I-L11 without any crash: the node itself has to notice a client that went away.
+    async fn interrupt_an_upload(&mut self) {
+        for announced in [true, false] {
+            if let Some(image) = self.client.create().await {
+                self.client.upload_cut(&image, announced).await;
+            }
+        }
+    }
+
+    /// The ids of all images, once none of them is in the middle of something.
+    async fn settle(&mut self) -> Vec<String> {
+        for _ in 0..REST_S {
+            let Some(images) = self.client.list().await else { continue };
+            if images.iter().all(|image| image.status != "saving") {
+                return images.into_iter().map(|image| image.id).collect();
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        for image in self.client.list().await.unwrap_or_default() {
+            if image.status == "saving" {
+                self.scene.chronicle.violate(not_stuck::stuck(&image.id, &image.status, REST_S));
+            }
+        }
+        Vec::new()
+    }
+
+    /// I-D6, as soon as it holds and within [`REST_S`].
+    async fn check_leaks(&mut self, images: usize) {
+        let mut leak = None;
+        for _ in 0..REST_S {
+            sleep(Duration::from_secs(1)).await;
+            let Some(usage) = self.berth.usage() else { continue };
+            leak = no_leak::check(&self.berth.list_packs(), &usage, images);
+            if leak.is_none() {
+                return;
+            }
+        }
+        leak.into_iter().for_each(|leak| self.scene.chronicle.violate(leak));
+    }
+
+    /// Every image with bytes downloads whole; `deleted` others are gone.
+    async fn download_all(&mut self, images: &[String], deleted: usize) {
+        for image in images {
+            let has_bytes = self.scene.oracle().certain_content(image).is_some();
+            let got = match self.client.download(image).await {
+                Downloaded::Whole => continue,
+                Downloaded::Nothing if !has_bytes => continue,
+                Downloaded::Nothing => "no bytes".to_owned(),
+                Downloaded::Failed(how) => how,
+            };
+            let withheld = whole::withheld(image, got.clone());
+            let violation = if deleted > 0 { Some(independent::harmed(image, deleted, &got)) } else { withheld };
+            violation.into_iter().for_each(|violation| self.scene.chronicle.violate(violation));
+        }
+    }
+
+    async fn delete_all(&mut self, images: &[String]) {
+        for image in images {
+            if self.client.delete(image).await != Ending::Done {
+                self.scene.chronicle.violate(not_stuck::silent(0, &format!("no 204 for DELETE of {image}")));
+            }
+        }
+    }
+
+    /// I-D8: damaged chunks are never served. Each download is right or fails visibly, and the
+    /// comparison of every byte that arrives is the oracle's.
+    async fn check_rot(&mut self, images: &[String]) {
+        for _ in 0..ROTTEN_BITS {
+            let flipped = self.berth.machine().rot();
+            if let Some((pack, at)) = flipped {
+                self.scene.chronicle.note("world", format_args!("a bit of {pack} flips at byte {at}"));
+                self.scene.chronicle.count("F-D6 bit flipped at rest");
+            }
+        }
+        for image in images {
+            if let Downloaded::Failed(_) = self.client.download(image).await {
+                self.scene.chronicle.count("download refused because a chunk was rotten");
+            }
+        }
+    }
+}

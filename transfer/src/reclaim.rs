@@ -1,0 +1,192 @@
+//! Dropping bytes no image names.
+//!
+//! Three passes. *Let go*: every held manifest that nobody needs is asked about, and if no image names
+//! it, its pages and chunks are counted down. *Sweep*: blobs that nothing counts for leave the index.
+//! *Pack*: packs that hold only such blobs are unlinked; those that hold some are rewritten without
+//! them.
+//!
+//! # What it promises
+//!
+//! * A manifest is let go only if it was not guarded when it was asked about, is not named, and was
+//!   not guarded since. A blob is swept only if no upload relies on its pack.
+//! * The index no longer refers to a pack, durably, before the pack is unlinked.
+//! * With no upload in flight, afterwards every byte in the packs is a live blob or the overhead of
+//!   a pack that has one.
+
+mod rewrite;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use peerglass_catalog::ManifestRoot;
+use peerglass_catalog::keyspace::Fault;
+
+use crate::disk::PackId;
+use crate::error::{DiskFailure, DownloadError, OpenError, ReclaimError};
+use crate::index::{self, Held};
+use crate::recover;
+use crate::store::{BlobReader, Store};
+use crate::transfer::Inner;
+
+/// Manifests looked up at once.
+const ROOTS_PER_STEP: usize = 1024;
+
+/// What a reclaim did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaimed {
+    /// Manifests let go.
+    pub manifests: u64,
+    /// Blobs that left the index.
+    pub chunks: u64,
+    /// Packs unlinked, rewritten ones included.
+    pub packs: u64,
+    /// Bytes that packs take less than before.
+    pub bytes: u64,
+}
+
+/// Why a pass stopped, whoever is asked.
+pub(crate) enum Failure {
+    Content(DownloadError),
+    DamagedPack { pack: PackId, reason: &'static str },
+    Disk(DiskFailure),
+}
+
+impl From<DownloadError> for Failure {
+    fn from(error: DownloadError) -> Self {
+        match error {
+            DownloadError::Disk(failure) => Self::Disk(failure),
+            error @ (DownloadError::Missing(_)
+            | DownloadError::OutOfRange { .. }
+            | DownloadError::Damaged { .. }
+            | DownloadError::Stopped) => Self::Content(error),
+        }
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::DamagedPack { pack, reason } => Self::DamagedPack { pack, reason },
+            OpenError::Content(error) => error.into(),
+            OpenError::Disk(failure) => Self::Disk(failure),
+        }
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::Disk(fault.into())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Disk(error.into())
+    }
+}
+
+impl<E> From<Failure> for ReclaimError<E> {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Content(error) => Self::Content(error),
+            Failure::DamagedPack { pack, reason } => Self::DamagedPack { pack, reason },
+            Failure::Disk(failure) => Self::Disk(failure),
+        }
+    }
+}
+
+/// See [`Transfer::reclaim`](crate::Transfer::reclaim).
+pub(crate) async fn run<F, Fut, E>(transfer: &Arc<Inner>, is_named: F) -> Result<Reclaimed, ReclaimError<E>>
+where
+    F: Fn(ManifestRoot) -> Fut,
+    Fut: Future<Output = Result<bool, E>>,
+{
+    let _alone = transfer.reclaiming.lock().await;
+    let ledger = &transfer.store.ledger;
+    let before = ledger.totals().file_bytes;
+    let mut reclaimed = Reclaimed::default();
+    let store = transfer.store.clone();
+    work(transfer, move || Ok(recover::resume(&store)?)).await?;
+    for root in index::drops(&*ledger.index).map_err(Failure::from)? {
+        let_go(transfer, root).await?;
+    }
+    let mut after = None;
+    loop {
+        let held = index::held_after(&*ledger.index, after.as_ref(), ROOTS_PER_STEP).map_err(Failure::from)?;
+        let Some((last, _)) = held.last() else { break };
+        after = Some(*last);
+        // A manifest that is still being counted has an upload that needs it.
+        for (root, _) in held.into_iter().filter(|(_, held)| *held == Held::Whole) {
+            if *transfer.stopping.borrow() {
+                return Err(ReclaimError::Stopped);
+            }
+            if drop_unnamed(transfer, root, &is_named).await? {
+                reclaimed.manifests += 1;
+            }
+        }
+    }
+    let store = transfer.store.clone();
+    reclaimed.chunks = work(transfer, move || Ok(store.ledger.sweep()?)).await?;
+    reclaimed.packs = rewrite::packs(transfer).await?;
+    reclaimed.bytes = before.saturating_sub(ledger.totals().file_bytes);
+    Ok(reclaimed)
+}
+
+/// Ask about one manifest and let it go if nobody names or needs it.
+async fn drop_unnamed<F, Fut, E>(
+    transfer: &Arc<Inner>,
+    root: ManifestRoot,
+    is_named: &F,
+) -> Result<bool, ReclaimError<E>>
+where
+    F: Fn(ManifestRoot) -> Fut,
+    Fut: Future<Output = Result<bool, E>>,
+{
+    let ledger = &transfer.store.ledger;
+    if !ledger.question(&root) {
+        return Ok(false);
+    }
+    // If this future is dropped here, the question stays open; the next reclaim must ask again.
+    let questioned = Questioned { store: &transfer.store, root };
+    if is_named(root).await.map_err(ReclaimError::Unknown)? {
+        return Ok(false);
+    }
+    let begun = ledger.begin_drop(&root).map_err(Failure::from)?;
+    drop(questioned);
+    if begun {
+        let_go(transfer, root).await?;
+    }
+    Ok(begun)
+}
+
+/// A question that is withdrawn when it is dropped.
+struct Questioned<'a> {
+    store: &'a Store,
+    root: ManifestRoot,
+}
+
+impl Drop for Questioned<'_> {
+    fn drop(&mut self) {
+        self.store.ledger.unquestion(&self.root);
+    }
+}
+
+/// Count down what a manifest names.
+async fn let_go(transfer: &Arc<Inner>, name: ManifestRoot) -> Result<(), Failure> {
+    let store = transfer.store.clone();
+    work(transfer, move || {
+        let mut reader = BlobReader::new(store.clone());
+        let root = reader.root(&name)?;
+        store.ledger.finish_drop::<DownloadError>(&name, &root, |page| reader.page(page))?;
+        Ok(())
+    })
+    .await
+}
+
+/// Run `step` where it may block.
+async fn work<T: Send + 'static>(
+    transfer: &Arc<Inner>,
+    step: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    transfer.workers.run(step).await.map_err(Failure::Disk)?
+}

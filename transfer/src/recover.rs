@@ -1,0 +1,176 @@
+//! Opening what the last process left behind.
+//!
+//! A pack the index calls complete must be whole, or opening fails and names it. A pack the index
+//! does not know is what a crash left: if it is sealed it is indexed, if not it is removed. A pack
+//! the index knows and that is gone took its blobs with it: they are missing from then on, and an
+//! upload that brings them again makes them whole.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use peerglass_catalog::ManifestRoot;
+
+use crate::disk::{PackDisk, PackId, TransferDisk};
+use crate::error::{DownloadError, OpenError};
+use crate::index::{self, Held, PackRecord};
+use crate::ledger::Ledger;
+use crate::pack::{BlobKind, PackError, Sealed, Trailer};
+use crate::store::{BlobReader, Store};
+use crate::workers::Workers;
+
+/// Tables of known packs that opening checks, in bytes: those of some 64 GiB of image, read in well
+/// under a second. The tables of the rest are checked when they are used.
+const TABLE_BYTES_CHECKED: u64 = 64 << 20;
+
+/// Open the packs and the index.
+pub(crate) async fn open(disk: TransferDisk, workers: Workers) -> Result<Store, OpenError> {
+    let packs = Arc::clone(&disk.packs);
+    let (store, removed) = workers.run(move || recover(disk)).await.map_err(OpenError::Disk)??;
+    if removed {
+        packs.sync_directory().await?;
+    }
+    Ok(store)
+}
+
+fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
+    let files = disk.packs.list()?;
+    let known: BTreeMap<PackId, PackRecord> = index::packs(&*disk.index)?.into_iter().collect();
+    let numbers = files.iter().map(|(pack, _)| *pack).chain(known.keys().copied());
+    let next_pack = numbers.max().map_or(0, |pack| pack.0.saturating_add(1));
+    let ledger = Arc::new(Ledger::new(Arc::clone(&disk.index), next_pack)?);
+    let store = Store { packs: disk.packs, ledger };
+
+    let present: BTreeSet<PackId> = files.iter().map(|(pack, _)| *pack).collect();
+    let lost: BTreeSet<PackId> = known.keys().filter(|pack| !present.contains(pack)).copied().collect();
+    if !lost.is_empty() {
+        tracing::error!(packs = ?lost, "packs are gone, and with them the bytes only they held");
+        store.ledger.forget_lost(&lost)?;
+    }
+    let mut to_check = TABLE_BYTES_CHECKED;
+    let mut removed = false;
+    let mut unfinished = Vec::new();
+    for (pack, len) in files {
+        match known.get(&pack) {
+            Some(record) if record.complete => check(&*store.packs, pack, len, record, &mut to_check)?,
+            record => match read(&*store.packs, pack, len) {
+                Ok(sealed) => {
+                    enter(&store, &sealed)?;
+                    unfinished.push(sealed);
+                }
+                Err(OpenFailure::Unsealed) if record.is_none() => {
+                    store.packs.remove(pack)?;
+                    removed = true;
+                }
+                Err(failure) => return Err(failure.of(pack)),
+            },
+        }
+    }
+    // Only now: a manifest may name chunks in any pack.
+    finish(&store, unfinished)?;
+    Ok((store, removed))
+}
+
+fn enter(store: &Store, sealed: &Sealed) -> Result<(), OpenError> {
+    store.ledger.begin_record(sealed)?;
+    Ok(store.ledger.adopt(sealed, None)?)
+}
+
+/// Finish what uploads and rewrites that failed half-way have begun in the index. Opening does this
+/// for a process that died; reclaim does it for one that lives.
+pub(crate) fn resume(store: &Store) -> Result<(), OpenError> {
+    let mut unfinished = Vec::new();
+    for (pack, record) in store.ledger.unfinished_packs()? {
+        let sealed = read(&*store.packs, pack, record.file_bytes).map_err(|failure| failure.of(pack))?;
+        enter(store, &sealed)?;
+        unfinished.push(sealed);
+    }
+    finish(store, unfinished)
+}
+
+/// Hold the manifests of packs that were not complete, and those whose counting was interrupted.
+fn finish(store: &Store, unfinished: Vec<Sealed>) -> Result<(), OpenError> {
+    let mut reader = BlobReader::new(store.clone());
+    let mut hold = |root: ManifestRoot| {
+        store.ledger.begin_hold(&root)?;
+        let manifest = reader.root(&root)?;
+        store.ledger.hold::<DownloadError>(&root, &manifest, |page| reader.page(page))
+    };
+    for sealed in &unfinished {
+        for row in sealed.rows.iter().filter(|row| row.kind == BlobKind::Root) {
+            hold(ManifestRoot(row.digest))?;
+        }
+        store.ledger.complete(sealed.pack)?;
+    }
+    let mut after = None;
+    loop {
+        let held = index::held_after(&*store.ledger.index, after.as_ref(), 1024).map_err(OpenError::from)?;
+        let Some((last, _)) = held.last() else { return Ok(()) };
+        after = Some(*last);
+        for (root, _) in held.into_iter().filter(|(_, held)| *held != Held::Whole) {
+            hold(root)?;
+        }
+    }
+}
+
+/// Check a pack that was complete.
+fn check(
+    packs: &dyn PackDisk,
+    pack: PackId,
+    len: u64,
+    record: &PackRecord,
+    to_check: &mut u64,
+) -> Result<(), OpenError> {
+    if len != record.file_bytes {
+        return Err(OpenError::DamagedPack { pack, reason: "its length is not what was written" });
+    }
+    let mut checked = || {
+        let file = packs.open(pack)?;
+        let trailer = Trailer::read(&*file)?;
+        if let Some(left) = trailer.table_bytes().and_then(|bytes| to_check.checked_sub(bytes)) {
+            trailer.table(&*file)?;
+            *to_check = left;
+        }
+        Ok::<_, OpenFailure>(())
+    };
+    checked().map_err(|failure| failure.of(pack))
+}
+
+/// Read the table of a sealed pack.
+fn read(packs: &dyn PackDisk, pack: PackId, len: u64) -> Result<Sealed, OpenFailure> {
+    let file = packs.open(pack)?;
+    let rows = Trailer::read(&*file)?.table(&*file)?;
+    Ok(Sealed { pack, rows, bytes: len })
+}
+
+/// A pack that cannot be used, before it is decided what that means.
+enum OpenFailure {
+    Unsealed,
+    DamagedTable,
+    Io(std::io::Error),
+}
+
+impl OpenFailure {
+    fn of(self, pack: PackId) -> OpenError {
+        match self {
+            Self::Unsealed => OpenError::DamagedPack { pack, reason: "its trailer is not valid" },
+            Self::DamagedTable => OpenError::DamagedPack { pack, reason: "its table is not valid" },
+            Self::Io(error) => error.into(),
+        }
+    }
+}
+
+impl From<PackError> for OpenFailure {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Unsealed => Self::Unsealed,
+            PackError::DamagedTable => Self::DamagedTable,
+            PackError::Io(error) => Self::Io(error),
+        }
+    }
+}
+
+impl From<std::io::Error> for OpenFailure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
+}

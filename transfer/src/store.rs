@@ -1,0 +1,122 @@
+//! Reading single blobs, each verified against its name.
+
+use std::io;
+use std::sync::Arc;
+
+use peerglass_catalog::keyspace::Fault;
+use peerglass_catalog::manifest::{Page, Root};
+use peerglass_catalog::{Digest, ManifestRoot};
+
+use crate::disk::{PackDisk, PackFile, PackId};
+use crate::error::DownloadError;
+use crate::index::{Blob, Place};
+use crate::ledger::Ledger;
+
+/// Pack files one reader keeps open: a download walks through few packs at a time.
+const OPEN_FILES_MAX: usize = 8;
+
+/// The packs and what is known about them.
+#[derive(Clone)]
+pub(crate) struct Store {
+    pub(crate) packs: Arc<dyn PackDisk>,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+/// Reads blobs, keeping the files it used last open.
+pub(crate) struct BlobReader {
+    store: Store,
+    open: Vec<(PackId, Arc<dyn PackFile>)>,
+}
+
+impl BlobReader {
+    pub(crate) fn new(store: Store) -> Self {
+        Self { store, open: Vec::new() }
+    }
+
+    /// The record of a blob that must be there.
+    pub(crate) fn find(&self, digest: &Digest) -> Result<(Blob, Place), DownloadError> {
+        let blob = self.store.ledger.blob(digest)?;
+        let found = blob.and_then(|blob| Some((blob, blob.place?)));
+        found.ok_or(DownloadError::Damaged { pack: None, digest: *digest })
+    }
+
+    /// Fill `buffer` from `place`. Short packs and missing packs are errors of those kinds.
+    pub(crate) fn read(&mut self, place: Place, buffer: &mut [u8]) -> io::Result<()> {
+        let known = self.open.iter().position(|(pack, _)| *pack == place.pack);
+        let file = match known {
+            Some(at) => Arc::clone(&self.open[at].1),
+            None => {
+                let file = self.store.packs.open(place.pack)?;
+                if self.open.len() == OPEN_FILES_MAX {
+                    self.open.remove(0);
+                }
+                self.open.push((place.pack, Arc::clone(&file)));
+                file
+            }
+        };
+        file.read_at(place.offset, buffer)
+    }
+
+    /// Read one blob into `buffer`, which is as long as the blob, and verify it.
+    ///
+    /// Reclaim may move the blob between the look into the index and the read, so a failure counts
+    /// only if the blob is still where it was looked for.
+    pub(crate) fn read_blob(&mut self, digest: &Digest, buffer: &mut [u8]) -> Result<(), DownloadError> {
+        let (_, mut place) = self.find(digest)?;
+        loop {
+            let read = self.read(place, buffer);
+            if read.is_ok() && Digest::of(buffer) == *digest {
+                return Ok(());
+            }
+            let (_, now) = self.find(digest)?;
+            if now == place {
+                return Err(self.failure(digest, place, read.err()));
+            }
+            place = now;
+        }
+    }
+
+    /// What a failed read of a blob at `place` means; damage is remembered.
+    fn failure(&self, digest: &Digest, place: Place, error: Option<io::Error>) -> DownloadError {
+        let rot = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound)
+        };
+        if let Some(error) = error.filter(|error| !rot(error)) {
+            return error.into();
+        }
+        tracing::error!(pack = %place.pack, %digest, "a stored blob is damaged");
+        if let Err(fault) = self.store.ledger.quarantine(digest, place) {
+            return fault.into();
+        }
+        DownloadError::Damaged { pack: Some(place.pack), digest: *digest }
+    }
+
+    /// Read one manifest page.
+    pub(crate) fn page(&mut self, digest: &Digest) -> Result<Page, DownloadError> {
+        let (bytes, pack) = self.whole(digest)?;
+        Page::decode(&bytes).map_err(|_| DownloadError::Damaged { pack: Some(pack), digest: *digest })
+    }
+
+    /// Read a manifest's root.
+    pub(crate) fn root(&mut self, root: &ManifestRoot) -> Result<Root, DownloadError> {
+        let (bytes, pack) = self.whole(&root.0)?;
+        Root::decode(&bytes).map_err(|_| DownloadError::Damaged { pack: Some(pack), digest: root.0 })
+    }
+
+    fn whole(&mut self, digest: &Digest) -> Result<(Vec<u8>, PackId), DownloadError> {
+        let (blob, place) = self.find(digest)?;
+        let mut bytes = vec![0; blob.stored_len as usize];
+        self.read_blob(digest, &mut bytes)?;
+        Ok((bytes, place.pack))
+    }
+}
+
+/// Whether every one of `digests` is stored soundly.
+pub(crate) fn all_sound(ledger: &Ledger, digests: impl Iterator<Item = Digest>) -> Result<bool, Fault> {
+    for digest in digests {
+        if ledger.blob(&digest)?.and_then(|blob| blob.sound_place()).is_none() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

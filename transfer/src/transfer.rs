@@ -1,0 +1,134 @@
+//! The handle to the byte path.
+
+use std::error::Error;
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::Stream;
+use peerglass_catalog::ManifestRoot;
+use tokio::sync::{Mutex, watch};
+
+use crate::disk::TransferDisk;
+use crate::download::{self, Download};
+use crate::error::{DownloadError, OpenError, ReclaimError, UploadError};
+use crate::reclaim::{self, Reclaimed};
+use crate::recover;
+use crate::segment::Segments;
+use crate::settings::TransferSettings;
+use crate::store::Store;
+use crate::upload::{self, StoredImage, UploadOrder};
+use crate::workers::Workers;
+
+/// Takes, gives and drops image bytes. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Transfer {
+    inner: Arc<Inner>,
+}
+
+/// What every part of the byte path works with.
+pub(crate) struct Inner {
+    pub(crate) settings: TransferSettings,
+    pub(crate) store: Store,
+    pub(crate) workers: Workers,
+    pub(crate) segments: Arc<Segments>,
+    /// Set once, by `stop`. Every upload in progress has a receiver.
+    pub(crate) stopping: watch::Sender<bool>,
+    /// One reclaim at a time: two would count the same manifest down twice.
+    pub(crate) reclaiming: Mutex<()>,
+}
+
+/// How much is stored and going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of all sealed packs on disk.
+    pub stored_bytes: u64,
+    /// Bytes of the blobs in them that the index refers to.
+    pub referenced_bytes: u64,
+    /// Sealed packs.
+    pub packs: u64,
+    /// Blobs the index refers to: chunks, and the pages and roots of manifests.
+    pub chunks: u64,
+    /// Uploads in flight.
+    pub uploads: usize,
+    /// Downloads in flight.
+    pub downloads: usize,
+}
+
+impl Transfer {
+    /// Open what `disk` holds, after however the last process ended: what a crash left unsealed is
+    /// removed, packs the index does not know are indexed. `seed` is for choices among peers, of
+    /// which a single node has none.
+    pub async fn open(
+        settings: TransferSettings,
+        disk: TransferDisk,
+        workers: Workers,
+        seed: u64,
+    ) -> Result<Self, OpenError> {
+        let _ = seed;
+        let store = recover::open(disk, workers).await?;
+        let inner = Inner {
+            settings,
+            store,
+            workers,
+            segments: Arc::default(),
+            stopping: watch::Sender::new(false),
+            reclaiming: Mutex::new(()),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Receive an image. When this answers, its bytes survive a power cut.
+    ///
+    /// The future may be dropped at any time, as when the client is gone: nothing is kept then.
+    pub async fn upload<S, E>(&self, order: UploadOrder, body: S) -> Result<StoredImage, UploadError>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        upload::receive(&self.inner, order, body).await
+    }
+
+    /// Read the bytes `range` of an image. An empty range is allowed anywhere within the image.
+    pub async fn download(&self, manifest: ManifestRoot, range: Range<u64>) -> Result<Download, DownloadError> {
+        download::begin(&self.inner, manifest, range).await
+    }
+
+    /// Drop what no image names, no upload or download needs, and nothing else.
+    ///
+    /// `is_named` is asked about every held manifest nobody needs just now; it must not answer `false`
+    /// for one that an image named before the question and still names.
+    pub async fn reclaim<F, Fut, E>(&self, is_named: F) -> Result<Reclaimed, ReclaimError<E>>
+    where
+        F: Fn(ManifestRoot) -> Fut,
+        Fut: Future<Output = Result<bool, E>>,
+    {
+        reclaim::run(&self.inner, is_named).await
+    }
+
+    /// How much is stored and going on now.
+    pub fn usage(&self) -> Usage {
+        let ledger = &self.inner.store.ledger;
+        let (totals, (uploads, downloads)) = (ledger.totals(), ledger.in_flight());
+        Usage {
+            stored_bytes: totals.file_bytes,
+            referenced_bytes: totals.live_bytes,
+            packs: totals.packs,
+            chunks: totals.live_blobs,
+            uploads,
+            downloads,
+        }
+    }
+
+    /// Break off uploads and downloads, and wait until no upload or reclaim writes any more.
+    pub async fn stop(&self) {
+        self.inner.stopping.send_replace(true);
+        self.inner.stopping.closed().await;
+        drop(self.inner.reclaiming.lock().await);
+        if let Err(fault) = self.inner.store.ledger.index.sync().await {
+            // Nothing acknowledged depends on it: the index is read again from the packs.
+            tracing::warn!(%fault, "the chunk index could not be synced at the end");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! An upload: a stream in, bytes durable on disk, and only then a [`StoredImage`].
+//!
+//! # What it promises
+//!
+//! * Each byte of the body is copied once, into a segment that all lanes share: MD5, the secure hash
+//!   and the cutter. At most eight segments of 1 MiB are in flight.
+//! * The future may be dropped at any await. What was written is removed, or, once it is in the
+//!   index, is unnamed and left to reclaim.
+//! * Order of durability: blobs and table, trailer, directory, index. An error at any of them leaves
+//!   no image behind.
+
+mod commit;
+mod hashing;
+mod ingest;
+mod progress;
+
+use std::error::Error;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures::{FutureExt, Stream};
+use peerglass_catalog::keyspace::BoxFuture;
+use peerglass_catalog::{Content, HashAlgorithm, StoreId};
+
+use crate::error::UploadError;
+use crate::format::Inspector;
+use crate::ledger::{Pins, RootGuard, Slot};
+use crate::segment::Segment;
+use crate::transfer::Inner;
+use crate::workers::Lane;
+
+pub use crate::format::InspectOrder;
+use hashing::{Md5Lane, OsHashLane};
+use ingest::Ingest;
+pub(crate) use progress::Progress;
+
+/// Written bytes after which a sync begins in the background, so that the last one is short.
+const SYNC_EVERY_BYTES: u64 = 64 << 20;
+
+/// What is asked of an upload.
+#[derive(Clone, Debug)]
+pub struct UploadOrder {
+    /// How long the client says the body is, in bytes.
+    pub announced_bytes: Option<u64>,
+    /// Most bytes to take.
+    pub bytes_max: u64,
+    /// Which secure hash to make beside MD5.
+    pub os_hash: HashAlgorithm,
+    /// Whether to look into the image; `None` if its container is not bare.
+    pub inspect: Option<InspectOrder>,
+}
+
+/// Bytes that are durable and not yet named by any image.
+///
+/// While it lives, reclaim leaves them alone. Drop it once the catalog has answered.
+#[must_use = "dropping it gives the bytes up to reclaim unless an image names them"]
+pub struct StoredImage {
+    content: Content,
+    guard: RootGuard,
+}
+
+impl std::fmt::Debug for StoredImage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredImage").field("content", &self.content).finish_non_exhaustive()
+    }
+}
+
+impl StoredImage {
+    /// What was received.
+    pub fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Protect the bytes until this process ends: whether the catalog took them is not known.
+    pub fn keep(self) {
+        std::mem::forget(self.guard);
+    }
+}
+
+/// Receive `body`. See [`Transfer::upload`](crate::Transfer::upload).
+pub(crate) async fn receive<S, E>(
+    transfer: &Arc<Inner>,
+    order: UploadOrder,
+    body: S,
+) -> Result<StoredImage, UploadError>
+where
+    S: Stream<Item = Result<Bytes, E>> + Send + Unpin,
+    E: Into<Box<dyn Error + Send + Sync>>,
+{
+    if order.announced_bytes.is_some_and(|announced| announced > order.bytes_max) {
+        return Err(UploadError::TooLarge { max: order.bytes_max });
+    }
+    let mut stop = transfer.stopping.subscribe();
+    // An error means that the handle is gone, which stops the node as well.
+    let stopping = Box::pin(async move { drop(stop.wait_for(|stopping| *stopping).await) });
+    let slot = Slot::upload(&transfer.store.ledger, transfer.settings.uploads_max).ok_or(UploadError::Busy)?;
+    let mut intake = Intake::new(transfer, order, stopping, slot);
+    let mut body = body;
+    while let Some(frame) = poll_fn(|cx| intake.poll_frame(cx, &mut body)).await? {
+        intake.take(&frame).await?;
+    }
+    intake.finish().await
+}
+
+/// An upload in progress.
+struct Intake {
+    transfer: Arc<Inner>,
+    order: UploadOrder,
+    /// Done once the node stops.
+    stopping: BoxFuture<'static, ()>,
+    slot: Slot,
+    received: u64,
+    segment: Segment,
+    inspector: Option<Inspector>,
+    md5: Lane<Md5Lane>,
+    os_hash: Lane<OsHashLane>,
+    ingest: Lane<Ingest>,
+    progress: Arc<Progress>,
+    /// The background sync in progress, and up to where the pack was written when it began.
+    sync: Option<BoxFuture<'static, io::Result<()>>>,
+    synced: u64,
+}
+
+impl Intake {
+    fn new(
+        transfer: &Arc<Inner>,
+        order: UploadOrder,
+        stopping: BoxFuture<'static, ()>,
+        slot: Slot,
+    ) -> Self {
+        let workers = transfer.workers;
+        let progress = Arc::new(Progress::new(transfer.store.clone()));
+        let pins = Pins::new(Arc::clone(&transfer.store.ledger));
+        Self {
+            received: 0,
+            segment: transfer.segments.take(),
+            inspector: order.inspect.clone().map(Inspector::new),
+            md5: workers.lane(Md5Lane::default()),
+            os_hash: workers.lane(OsHashLane::new(order.os_hash)),
+            ingest: workers.lane(Ingest::new(Arc::clone(&progress), pins)),
+            progress,
+            sync: None,
+            synced: 0,
+            transfer: Arc::clone(transfer),
+            order,
+            stopping,
+            slot,
+        }
+    }
+
+    /// The next frame of the body, while the background sync goes on and the node does not stop.
+    fn poll_frame<S, E>(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut S,
+    ) -> Poll<Result<Option<Bytes>, UploadError>>
+    where
+        S: Stream<Item = Result<Bytes, E>> + Unpin,
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        if self.stopping.poll_unpin(cx).is_ready() {
+            return Poll::Ready(Err(UploadError::Stopped));
+        }
+        if let Some(sync) = &mut self.sync
+            && let Poll::Ready(done) = sync.poll_unpin(cx)
+        {
+            self.sync = None;
+            done?;
+        }
+        let frame = Pin::new(body).poll_next(cx);
+        frame.map(|frame| frame.transpose().map_err(|error| UploadError::Body(error.into())))
+    }
+
+    async fn take(&mut self, frame: &Bytes) -> Result<(), UploadError> {
+        self.received += frame.len() as u64;
+        if self.received > self.order.bytes_max {
+            return Err(UploadError::TooLarge { max: self.order.bytes_max });
+        }
+        if let Some(announced) = self.order.announced_bytes.filter(|announced| self.received > *announced) {
+            return Err(UploadError::WrongSize { announced, received: self.received });
+        }
+        let mut rest = &frame[..];
+        while !rest.is_empty() {
+            let taken = self.segment.fill(rest);
+            rest = &rest[taken..];
+            if self.segment.is_full() {
+                self.pass_on().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hand the segment to every lane.
+    async fn pass_on(&mut self) -> Result<(), UploadError> {
+        let segment = std::mem::replace(&mut self.segment, self.transfer.segments.take()).freeze();
+        if let Some(inspector) = &mut self.inspector {
+            inspector.feed(&segment);
+        }
+        // Threads work side by side however they are fed; the cutter first, because it has the most
+        // to do besides computing.
+        self.ingest.feed(&segment).await?;
+        self.md5.feed(&segment).await?;
+        self.os_hash.feed(&segment).await?;
+        let written = self.progress.written();
+        if self.sync.is_none() && written >= self.synced.saturating_add(SYNC_EVERY_BYTES) {
+            self.sync = self.progress.begin_sync();
+            self.synced = written;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<StoredImage, UploadError> {
+        let received = self.received;
+        if let Some(announced) = self.order.announced_bytes.filter(|announced| received != *announced) {
+            return Err(UploadError::WrongSize { announced, received });
+        }
+        if !self.segment.is_empty() {
+            self.pass_on().await?;
+        }
+        let virtual_size = match self.inspector {
+            Some(inspector) => inspector.finish().map_err(UploadError::Format)?,
+            None => None,
+        };
+        let cut = self.ingest.finish().await?;
+        let checksum = self.md5.finish().await?;
+        let os_hash_value = self.os_hash.finish().await?;
+        if let Some(sync) = self.sync {
+            sync.await?;
+        }
+        let (manifest, guard) = commit::commit(&self.transfer, cut, self.progress).await?;
+        drop(self.slot);
+        let content = Content {
+            manifest,
+            size: received,
+            virtual_size,
+            checksum,
+            os_hash_algo: self.order.os_hash,
+            os_hash_value,
+            stores: vec![StoreId("peer".to_owned())],
+        };
+        Ok(StoredImage { content, guard })
+    }
+}

@@ -1,0 +1,10 @@
+//! The byte path as its callers see it, on disks that behave and on disks that do not.
+
+mod bodies;
+mod concurrent;
+mod crashes;
+mod damage;
+mod limits;
+mod reclaim;
+mod round_trip;
+mod world;
