@@ -24,6 +24,8 @@ pub(crate) use body::Format;
 
 /// What a client waits before it tries again, in seconds, when the cluster has no majority.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+/// How to sign in.
+const CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"Peerglass\"");
 
 /// What a client was doing when the catalog refused: one refusal can mean two statuses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,16 +137,17 @@ impl ApiError {
 
     /// What the client reads. Failures of this machine are for the log, not for the client.
     fn message(&self) -> String {
-        let status = self.status();
-        match self {
-            Self::Denied(denied) if denied.hidden => "No image found".to_owned(),
-            _ if status == StatusCode::INTERNAL_SERVER_ERROR => {
-                "The server has either erred or is incapable of performing the requested operation.".to_owned()
+        let hidden = matches!(self, Self::Denied(denied) if denied.hidden);
+        match self.status() {
+            StatusCode::INTERNAL_SERVER_ERROR => {
+                "The server has either erred or is incapable of performing the requested operation."
+                    .to_owned()
             }
-            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE => {
                 "The service cannot answer at the moment. Try again later.".to_owned()
             }
-            explained => explained.to_string(),
+            _ if hidden => "No image found".to_owned(),
+            _ => self.to_string(),
         }
     }
 
@@ -156,26 +159,22 @@ impl ApiError {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
         }
-        match self {
-            Self::MethodNotAllowed { allow } => {
-                if let Ok(allow) = HeaderValue::from_str(allow) {
-                    headers.insert(header::ALLOW, allow);
-                }
-            }
-            Self::Unauthenticated(_) => {
-                let challenge = HeaderValue::from_static("Basic realm=\"Peerglass\"");
-                headers.insert(header::WWW_AUTHENTICATE, challenge);
-            }
-            Self::Patch(PatchProblem::MediaType) => {
-                headers.insert("accept-patch", crate::patch::ACCEPT_PATCH);
-            }
-            Self::Range(RangeProblem::Unsatisfiable { size }) => {
-                headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-                if let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}")) {
-                    headers.insert(header::CONTENT_RANGE, range);
-                }
-            }
-            _ => {}
+        if let Self::MethodNotAllowed { allow } = self
+            && let Ok(allow) = HeaderValue::from_str(allow)
+        {
+            headers.insert(header::ALLOW, allow);
+        }
+        if let Self::Unauthenticated(Unauthenticated::Basic) = self {
+            headers.insert(header::WWW_AUTHENTICATE, CHALLENGE);
+        }
+        if let Self::Patch(PatchProblem::MediaType) = self {
+            headers.insert("accept-patch", crate::patch::ACCEPT_PATCH);
+        }
+        if let Self::Range(RangeProblem::Unsatisfiable { size }) = self
+            && let Ok(range) = HeaderValue::from_str(&format!("bytes */{size}"))
+        {
+            headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+            headers.insert(header::CONTENT_RANGE, range);
         }
         response
     }

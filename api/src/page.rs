@@ -8,7 +8,6 @@ mod sort;
 mod time;
 
 use std::borrow::Cow;
-use std::fmt::Write;
 
 use peerglass_catalog::{ImageId, ImageQuery, Viewer};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -106,8 +105,10 @@ impl<'a> ListRequest<'a> {
         let pairs = kept.map(|(key, value)| (key.as_ref(), value.as_ref())).chain(marker);
         for (index, (key, value)) in pairs.enumerate() {
             let separator = if index == 0 { '?' } else { '&' };
-            let (key, value) = (utf8_percent_encode(key, &UNRESERVED), utf8_percent_encode(value, &UNRESERVED));
-            write!(link, "{separator}{key}={value}").expect("writing to a string cannot fail");
+            link.push(separator);
+            link.extend(utf8_percent_encode(key, &UNRESERVED));
+            link.push('=');
+            link.extend(utf8_percent_encode(value, &UNRESERVED));
         }
         link
     }
@@ -169,7 +170,8 @@ mod tests {
 
     #[test]
     fn limits_are_integers_and_are_lowered_silently() {
-        for (text, limit) in [("", 25), ("limit=0", 0), ("limit=7", 7), ("limit=1001", 1000), ("limit=-0", 0)] {
+        for (text, limit) in [("", 25), ("limit=0", 0), ("limit=7", 7), ("limit=1001", 1000), ("limit=-0", 0)]
+        {
             assert_eq!(parse(text).unwrap().query.limit, limit, "{text}");
         }
         assert_eq!(parse("limit=99999999999999999999999").unwrap().query.limit, 1000);

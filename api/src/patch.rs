@@ -103,7 +103,11 @@ impl Patch {
         settings: &ApiSettings,
     ) -> Result<Self, PatchProblem> {
         let operations = document.as_array().ok_or(PatchProblem::NotAList)?;
-        operations.iter().map(|operation| change(operation, media_type.0, settings)).collect::<Result<_, _>>().map(Self)
+        operations
+            .iter()
+            .map(|operation| change(operation, media_type.0, settings))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 
     /// The edits, in order, or what the image's schema forbids.
@@ -128,7 +132,9 @@ fn change(operation: &Value, spelling: Spelling, settings: &ApiSettings) -> Resu
         Verb::Remove => None,
     };
     let name = match path.as_slice() {
-        [first, ..] if first == "locations" => return Ok(Change::Refused(location(verb, path.len(), pointer)?)),
+        [first, ..] if first == "locations" => {
+            return Ok(Change::Refused(location(verb, path.len(), pointer)?));
+        }
         [name] => name,
         _ => return Err(PatchProblem::Depth { pointer: pointer.chars().take(255).collect() }),
     };

@@ -71,10 +71,28 @@ const TABLE: &[Operation] = {
         on(Method::DELETE, "/v2/images/{image_id}", NoBody, Rule::DeleteImage, Do::DeleteImage),
         on(Method::PUT, "/v2/images/{image_id}/file", Body, Rule::UploadImage, Do::SendData),
         on(Method::GET, "/v2/images/{image_id}/file", NoBody, Rule::DownloadImage, Do::FetchData),
-        on(Method::POST, "/v2/images/{image_id}/actions/deactivate", NoBody, Rule::Deactivate, Do::Deactivate),
-        on(Method::POST, "/v2/images/{image_id}/actions/reactivate", NoBody, Rule::Reactivate, Do::Reactivate),
+        on(
+            Method::POST,
+            "/v2/images/{image_id}/actions/deactivate",
+            NoBody,
+            Rule::Deactivate,
+            Do::Deactivate,
+        ),
+        on(
+            Method::POST,
+            "/v2/images/{image_id}/actions/reactivate",
+            NoBody,
+            Rule::Reactivate,
+            Do::Reactivate,
+        ),
         on(Method::PUT, "/v2/images/{image_id}/tags/{tag_value}", NoBody, Rule::ModifyImage, Do::AddTag),
-        on(Method::DELETE, "/v2/images/{image_id}/tags/{tag_value}", NoBody, Rule::ModifyImage, Do::RemoveTag),
+        on(
+            Method::DELETE,
+            "/v2/images/{image_id}/tags/{tag_value}",
+            NoBody,
+            Rule::ModifyImage,
+            Do::RemoveTag,
+        ),
         on(Method::GET, "/v2/info/import", NoBody, Rule::Anybody, Do::ImportMethods),
         on(Method::GET, "/v2/info/stores", NoBody, Rule::Anybody, Do::Stores),
         on(Method::GET, "/v2/schemas/image", NoBody, Rule::Anybody, Do::ImageSchema),
@@ -177,7 +195,8 @@ fn respond(entry: &Entry, answer: Answer) -> Response<Body> {
 fn has_body(request: &Request) -> bool {
     let sized = request.headers().get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     let usual = matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
-    sized || usual && request.headers().get(header::CONTENT_LENGTH).is_none() && !request.body().is_end_stream()
+    sized
+        || usual && request.headers().get(header::CONTENT_LENGTH).is_none() && !request.body().is_end_stream()
 }
 
 #[cfg(test)]

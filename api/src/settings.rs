@@ -172,10 +172,7 @@ impl ApiSettings {
     /// The quotas a command carries to the catalog.
     pub(crate) fn limits(&self) -> Limits {
         let quota = |quota: i64| (quota >= 0).then(|| u32::try_from(quota).unwrap_or(u32::MAX));
-        Limits {
-            properties_max: quota(self.image_property_quota),
-            tags_max: quota(self.image_tag_quota),
-        }
+        Limits { properties_max: quota(self.image_property_quota), tags_max: quota(self.image_tag_quota) }
     }
 }
 

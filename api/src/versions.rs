@@ -3,8 +3,6 @@
 //! Clients discover a service by its version document, and read from the listed ids what they may
 //! use. All minor versions are one and the same API: their only difference is the list.
 
-use std::fmt::Write;
-
 use axum::http::{HeaderMap, header};
 
 /// Minor versions of v2: 2.0 to this one, which is the current one.
@@ -46,12 +44,10 @@ pub(crate) fn document(base: &str) -> String {
     for minor in (0..=MINOR_MAX).rev() {
         let status = if minor == MINOR_MAX { "CURRENT" } else { "SUPPORTED" };
         let comma = if minor == MINOR_MAX { "" } else { ", " };
-        write!(
-            text,
+        text += &format!(
             "{comma}{{\"id\": \"v2.{minor}\", \"status\": \"{status}\", \"links\": [{{\"rel\": \"self\", \
              \"href\": {href}}}]}}"
-        )
-        .expect("writing to a string cannot fail");
+        );
     }
     text.push_str("]}");
     text
@@ -84,7 +80,9 @@ mod tests {
         assert_eq!(place("/v2.18/", &headers), Place::Version("/"));
         assert_eq!(place("/v2", &headers), Place::Root);
         assert_eq!(place("/versions/x", &headers), Place::Document);
-        for path in ["/", "", "//", "/v2.19/x", "/v2.99/images", "/v3", "/v1", "/v2.", "/v2.01/x", "/v2x/y", "/foo"] {
+        for path in
+            ["/", "", "//", "/v2.19/x", "/v2.99/images", "/v3", "/v1", "/v2.", "/v2.01/x", "/v2x/y", "/foo"]
+        {
             assert_eq!(place(path, &headers), Place::Choice, "{path}");
         }
     }

@@ -24,7 +24,7 @@ start_node() {
     "$BINARY" serve --listen "127.0.0.1:$PORT" --data-dir "$data" "$@" >"$NODE_LOG" 2>&1 </dev/null &
     NODE_PID=$!
     for ((tries = 0; tries < READY_SECONDS_MAX * 20; tries++)); do
-        if grep -q '^ready: ' "$NODE_LOG"; then return 0; fi
+        if grep -qs '^ready: ' "$NODE_LOG"; then return 0; fi
         if ! kill -0 "$NODE_PID" 2>/dev/null; then break; fi
         sleep 0.05
     done

@@ -38,8 +38,7 @@ const LOOSE: u64 = 1 << (64 - 14);
 static GEAR: LazyLock<[u64; 256]> = LazyLock::new(|| {
     let mut bytes = [0; 256 * 8];
     blake3::Hasher::new_derive_key("peerglass 2026 gear table 1").finalize_xof().fill(&mut bytes);
-    let mut words = bytes.chunks_exact(8).map(|word| word.try_into().expect("a chunk of 8 bytes"));
-    std::array::from_fn(|_| words.next().map_or(0, u64::from_le_bytes))
+    std::array::from_fn(|value| u64::from_le_bytes(std::array::from_fn(|byte| bytes[value * 8 + byte])))
 });
 
 /// What the next bytes of a body are.

@@ -1,9 +1,10 @@
 //! Where packs are kept: named append-only files with explicit durability.
 //!
 //! [`PackDisk`] has two users: [`DirectoryPacks`], a real directory, and the simulations' disk, which
-//! loses, tears and rots whatever was not synced. [`MemoryPacks`] is for tests. [`contract`] is the
-//! suite every implementation must pass.
+//! loses, tears and rots whatever was not synced. [`MemoryPacks`] is for tests. `contract`, with the
+//! feature `testing`, is the suite every implementation must pass.
 
+#[cfg(any(test, feature = "testing"))]
 pub mod contract;
 mod directory;
 mod memory;
@@ -91,4 +92,16 @@ pub trait PackFile: Send + Sync + 'static {
 /// Whether `error` says that there is no room left.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn packs_in_memory_and_in_a_directory_keep_the_contract() {
+        contract::check(Arc::new(MemoryPacks::new())).await;
+        let folder = tempfile::tempdir().unwrap();
+        contract::check(Arc::new(DirectoryPacks::open(folder.path()).unwrap())).await;
+    }
 }

@@ -55,7 +55,7 @@ impl Download {
             let read = reader.next();
             (reader, read)
         });
-        self.job = Some(Box::pin(job));
+        self.job = Some(job);
     }
 
     fn take_up(
@@ -89,8 +89,6 @@ impl Stream for Download {
                 self.remaining = 0;
                 return Poll::Ready(Some(Err(error)));
             }
-            // Polled once so that a thread has begun before the client is served; a simulation's
-            // read is carried out when it is its turn.
         }
         let piece = self.ready.pop_front();
         self.remaining -= piece.as_ref().map_or(0, |bytes| bytes.len() as u64);

@@ -72,10 +72,8 @@ impl From<io::Error> for UploadError {
 impl From<Fault> for UploadError {
     fn from(fault: Fault) -> Self {
         match fault {
-            Fault::Io(error) => match Self::from(error) {
-                Self::Disk(DiskFailure::Packs(error)) => Self::Disk(DiskFailure::Index(Fault::Io(error))),
-                other => other,
-            },
+            Fault::Io(error) if is_full(&error) => Self::Full,
+            fault @ Fault::Io(_) => Self::Disk(fault.into()),
             fault @ Fault::Damaged { .. } => Self::Disk(fault.into()),
         }
     }

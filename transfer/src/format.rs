@@ -176,7 +176,11 @@ impl Inspector {
                 Err(FormatRefusal::Mismatch { declared: label, detected })
             }
             Some(label) => {
-                tracing::info!(declared = label.name(), detected = detected.name(), "an image is mislabelled");
+                tracing::info!(
+                    declared = label.name(),
+                    detected = detected.name(),
+                    "an image is mislabelled"
+                );
                 Ok(None)
             }
             None => Ok(None),

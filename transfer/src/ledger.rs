@@ -16,6 +16,7 @@
 mod claims;
 mod counting;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -282,10 +283,10 @@ impl PackChanges {
         pack: PackId,
         change: impl FnOnce(&mut PackRecord),
     ) -> Result<(), Fault> {
-        if !self.changed.contains_key(&pack) {
-            if let Some(record) = working.pack(pack)? {
-                self.changed.insert(pack, (Some(record), record));
-            }
+        if let Entry::Vacant(vacant) = self.changed.entry(pack)
+            && let Some(record) = working.pack(pack)?
+        {
+            vacant.insert((Some(record), record));
         }
         if let Some((_, now)) = self.changed.get_mut(&pack) {
             change(now);

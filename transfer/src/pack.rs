@@ -96,9 +96,9 @@ impl Trailer {
             return Err(PackError::Unsealed);
         }
         let trailer = Self {
-            table_offset: u64_at(body, 0),
-            rows: u64_at(body, 8),
-            table_digest: Digest(body[16..48].try_into().expect("the slice is 32 bytes long")),
+            table_offset: u64::from_le_bytes(array_at(body, 0)),
+            rows: u64::from_le_bytes(array_at(body, 8)),
+            table_digest: Digest(array_at(body, 16)),
         };
         let end = trailer.table_bytes().and_then(|bytes| bytes.checked_add(trailer.table_offset));
         if end == Some(at) { Ok(trailer) } else { Err(PackError::DamagedTable) }
@@ -123,23 +123,21 @@ impl Trailer {
 
     fn row(&self, bytes: &[u8]) -> Result<Row, PackError> {
         let row = Row {
-            digest: Digest(bytes[..32].try_into().expect("the slice is 32 bytes long")),
-            offset: u64_at(bytes, 32),
-            stored_len: u32_at(bytes, 40),
-            plain_len: u32_at(bytes, 44),
-            kind: BlobKind::from_code(u32_at(bytes, 48)).ok_or(PackError::DamagedTable)?,
+            digest: Digest(array_at(bytes, 0)),
+            offset: u64::from_le_bytes(array_at(bytes, 32)),
+            stored_len: u32::from_le_bytes(array_at(bytes, 40)),
+            plain_len: u32::from_le_bytes(array_at(bytes, 44)),
+            kind: BlobKind::from_code(u32::from_le_bytes(array_at(bytes, 48)))
+                .ok_or(PackError::DamagedTable)?,
         };
         let end = row.offset.checked_add(u64::from(row.stored_len));
         if end.is_some_and(|end| end <= self.table_offset) { Ok(row) } else { Err(PackError::DamagedTable) }
     }
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("the slice is 8 bytes long"))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("the slice is 4 bytes long"))
+/// The bytes of one field.
+fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    std::array::from_fn(|byte| bytes[at + byte])
 }
 
 /// A pack being written.

@@ -112,7 +112,8 @@ where
     }
     let mut after = None;
     loop {
-        let held = index::held_after(&*ledger.index, after.as_ref(), ROOTS_PER_STEP).map_err(Failure::from)?;
+        let held =
+            index::held_after(&*ledger.index, after.as_ref(), ROOTS_PER_STEP).map_err(Failure::from)?;
         let Some((last, _)) = held.last() else { break };
         after = Some(*last);
         // A manifest that is still being counted has an upload that needs it.

@@ -91,7 +91,11 @@ impl Transfer {
     }
 
     /// Read the bytes `range` of an image. An empty range is allowed anywhere within the image.
-    pub async fn download(&self, manifest: ManifestRoot, range: Range<u64>) -> Result<Download, DownloadError> {
+    pub async fn download(
+        &self,
+        manifest: ManifestRoot,
+        range: Range<u64>,
+    ) -> Result<Download, DownloadError> {
         download::begin(&self.inner, manifest, range).await
     }
 

@@ -97,7 +97,8 @@ where
     let mut stop = transfer.stopping.subscribe();
     // An error means that the handle is gone, which stops the node as well.
     let stopping = Box::pin(async move { drop(stop.wait_for(|stopping| *stopping).await) });
-    let slot = Slot::upload(&transfer.store.ledger, transfer.settings.uploads_max).ok_or(UploadError::Busy)?;
+    let slot =
+        Slot::upload(&transfer.store.ledger, transfer.settings.uploads_max).ok_or(UploadError::Busy)?;
     let mut intake = Intake::new(transfer, order, stopping, slot);
     let mut body = body;
     while let Some(frame) = poll_fn(|cx| intake.poll_frame(cx, &mut body)).await? {
@@ -126,12 +127,7 @@ struct Intake {
 }
 
 impl Intake {
-    fn new(
-        transfer: &Arc<Inner>,
-        order: UploadOrder,
-        stopping: BoxFuture<'static, ()>,
-        slot: Slot,
-    ) -> Self {
+    fn new(transfer: &Arc<Inner>, order: UploadOrder, stopping: BoxFuture<'static, ()>, slot: Slot) -> Self {
         let workers = transfer.workers;
         let progress = Arc::new(Progress::new(transfer.store.clone()));
         let pins = Pins::new(Arc::clone(&transfer.store.ledger));

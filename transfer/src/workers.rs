@@ -3,6 +3,7 @@
 //! The only file of this package that starts threads.
 
 use bytes::Bytes;
+use peerglass_catalog::keyspace::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{DiskFailure, UploadError};
@@ -21,14 +22,18 @@ pub enum Workers {
 }
 
 impl Workers {
-    /// Run `work` where it may block. It is finished even if the caller stops waiting.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Run `work` where it may block. On a thread it begins at once and is finished even if the caller
+    /// stops waiting; inline it is done when the future is first polled.
+    pub(crate) fn run<T: Send + 'static>(
         self,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, DiskFailure> {
+    ) -> BoxFuture<'static, Result<T, DiskFailure>> {
         match self {
-            Self::Inline => Ok(work()),
-            Self::Threads => start(work).await.map_err(|_| DiskFailure::WorkerLost),
+            Self::Inline => Box::pin(async move { Ok(work()) }),
+            Self::Threads => {
+                let done = start(work);
+                Box::pin(async move { done.await.map_err(|_| DiskFailure::WorkerLost) })
+            }
         }
     }
 

@@ -21,8 +21,8 @@ use tokio::sync::Semaphore;
 
 use super::{Caller, Unauthenticated};
 
-pub use file::{HtpasswdError, HtpasswdProblem};
 use file::User;
+pub use file::{HtpasswdError, HtpasswdProblem};
 
 /// Verified passwords remembered at once; the oldest goes first.
 const REMEMBERED_MAX: usize = 1024;

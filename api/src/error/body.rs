@@ -5,7 +5,6 @@
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use serde::Serialize;
 
 /// The form of an error body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,13 +75,6 @@ fn quality(text: &str) -> u16 {
     (weight * 1000.0) as u16
 }
 
-#[derive(Serialize)]
-struct JsonBody<'a> {
-    message: &'a str,
-    code: &'a str,
-    title: &'a str,
-}
-
 /// An error response without headers of its own.
 pub(super) fn render(status: StatusCode, message: &str, format: Format) -> Response<Body> {
     let title = status.canonical_reason().unwrap_or("Error");
@@ -98,9 +90,8 @@ pub(super) fn render(status: StatusCode, message: &str, format: Format) -> Respo
             ("text/html; charset=UTF-8", page)
         }
         Format::Json => {
-            let body = JsonBody { message, code: &line, title };
-            let text = serde_json::to_string(&body).expect("three strings are always JSON");
-            ("application/json", text)
+            let body = serde_json::json!({"message": message, "code": line, "title": title});
+            ("application/json", body.to_string())
         }
     };
     let mut response = Response::new(Body::from(text));

@@ -34,8 +34,7 @@ impl<'a> Operator<'a> {
 }
 
 pub(super) fn parse(parameters: &Parameters<'_>) -> Result<Filters, QueryProblem> {
-    let mut found =
-        Filters { visibility: VisibilityFilter::Default, hidden: false, filters: Vec::new() };
+    let mut found = Filters { visibility: VisibilityFilter::Default, hidden: false, filters: Vec::new() };
     let mut seen = std::collections::BTreeSet::new();
     // From the end, because the last occurrence of a parameter that counts once is the one meant.
     for (key, value) in parameters.iter().rev() {
@@ -179,12 +178,7 @@ fn number_field(key: &str) -> Option<(NumberField, Bound)> {
 }
 
 /// At most one condition: no number is below zero, so some bounds say nothing.
-fn number(
-    key: &str,
-    field: NumberField,
-    bound: Bound,
-    value: &str,
-) -> Result<Option<Filter>, QueryProblem> {
+fn number(key: &str, field: NumberField, bound: Bound, value: &str) -> Result<Option<Filter>, QueryProblem> {
     // Wider than any size, so that a bound beyond them keeps its meaning.
     let parsed = value.trim().parse::<i128>();
     let with = |comparison, value| Some(Filter::Number { field, comparison, value });

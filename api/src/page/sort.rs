@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn both_spellings_mean_the_same() {
-        let wanted = vec![(SortKey::Name, Ascending), (SortKey::CreatedAt, Ascending), (SortKey::Id, Ascending)];
+        let wanted =
+            vec![(SortKey::Name, Ascending), (SortKey::CreatedAt, Ascending), (SortKey::Id, Ascending)];
         assert_eq!(order(&[("sort", "name:asc")]).unwrap(), wanted);
         assert_eq!(order(&[("sort_key", "name"), ("sort_dir", "asc")]).unwrap(), wanted);
     }

@@ -41,7 +41,16 @@ mod tests {
 
     #[test]
     fn anything_else_is_not_a_time() {
-        for text in ["", "now", "notadate", "2024-13-01", "2024-02-30", "12:00:00", "2024-03-01T25:00:00Z", "99999999999"] {
+        for text in [
+            "",
+            "now",
+            "notadate",
+            "2024-13-01",
+            "2024-02-30",
+            "12:00:00",
+            "2024-03-01T25:00:00Z",
+            "99999999999",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

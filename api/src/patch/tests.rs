@@ -29,9 +29,10 @@ fn core_members_can_be_set_but_not_removed() {
     assert_eq!(edits(&add, Spelling::V20), Err(PatchProblem::Exists("name".into())));
     for name in ["name", "visibility", "tags", "min_ram", "owner", "disk_format"] {
         let path = format!("/{name}");
-        for (patch, spelling) in
-            [(json!([{"op": "remove", "path": path}]), Spelling::V21), (json!([{"remove": path}]), Spelling::V20)]
-        {
+        for (patch, spelling) in [
+            (json!([{"op": "remove", "path": path}]), Spelling::V21),
+            (json!([{"remove": path}]), Spelling::V20),
+        ] {
             assert_eq!(edits(&patch, spelling), Err(PatchProblem::NotRemovable(name.into())));
         }
     }
@@ -44,7 +45,10 @@ fn presence_follows_the_operation() {
     assert_eq!(edits(&v21("add"), Spelling::V21).unwrap(), set(Presence::Any));
     assert_eq!(edits(&v21("replace"), Spelling::V21).unwrap(), set(Presence::Present));
     assert_eq!(edits(&json!([{"add": "/k", "value": "v"}]), Spelling::V20).unwrap(), set(Presence::Absent));
-    assert_eq!(edits(&json!([{"replace": "/k", "value": "v"}]), Spelling::V20).unwrap(), set(Presence::Present));
+    assert_eq!(
+        edits(&json!([{"replace": "/k", "value": "v"}]), Spelling::V20).unwrap(),
+        set(Presence::Present)
+    );
     let removed = [Edit::RemoveProperty("k".into())];
     assert_eq!(edits(&json!([{"remove": "/k"}]), Spelling::V20).unwrap(), removed);
     assert_eq!(edits(&json!([{"op": "remove", "path": "/k"}]), Spelling::V21).unwrap(), removed);
@@ -53,8 +57,20 @@ fn presence_follows_the_operation() {
 #[test]
 fn the_service_s_own_members_are_refused() {
     for name in [
-        "id", "created_at", "updated_at", "status", "checksum", "size", "virtual_size", "direct_url", "self",
-        "file", "schema", "stores", "os_hash_algo", "os_hash_value",
+        "id",
+        "created_at",
+        "updated_at",
+        "status",
+        "checksum",
+        "size",
+        "virtual_size",
+        "direct_url",
+        "self",
+        "file",
+        "schema",
+        "stores",
+        "os_hash_algo",
+        "os_hash_value",
     ] {
         for op in ["add", "replace", "remove"] {
             let patch = json!([{"op": op, "path": format!("/{name}"), "value": "x"}]);
@@ -114,7 +130,10 @@ fn malformed_operations_are_refused() {
     ] {
         assert!(parse(&patch, Spelling::V21).is_err(), "{patch}");
     }
-    for patch in [json!([{"add": "/k", "remove": "/k", "value": "v"}]), json!([{"op": "add", "path": "/k", "value": "v"}])] {
+    for patch in [
+        json!([{"add": "/k", "remove": "/k", "value": "v"}]),
+        json!([{"op": "add", "path": "/k", "value": "v"}]),
+    ] {
         assert_eq!(parse(&patch, Spelling::V20), Err(PatchProblem::Operation));
     }
 }

@@ -99,9 +99,7 @@ fn read_only() -> Vec<(&'static str, Value)> {
             "type": ["null", "string"], "maxLength": max, "readOnly": true, "description": description
         })
     };
-    let number_or_null = |description: &str| {
-        json!({"type": ["null", "integer"], "readOnly": true, "description": description})
-    };
+    let number_or_null = |description: &str| json!({"type": ["null", "integer"], "readOnly": true, "description": description});
     let location = json!({
         "type": "object",
         "properties": {"url": {"type": "string", "maxLength": 255}, "metadata": {"type": "object"}},
@@ -109,7 +107,14 @@ fn read_only() -> Vec<(&'static str, Value)> {
     });
     let mut status = text("Status of the image");
     status["enum"] = json!([
-        "queued", "saving", "active", "killed", "deleted", "uploading", "importing", "pending_delete",
+        "queued",
+        "saving",
+        "active",
+        "killed",
+        "deleted",
+        "uploading",
+        "importing",
+        "pending_delete",
         "deactivated",
     ]);
     vec![
@@ -142,7 +147,8 @@ fn read_only() -> Vec<(&'static str, Value)> {
 
 /// Custom properties that clients offer as options of their own.
 fn well_known() -> Vec<(&'static str, Value)> {
-    let property = |description: &str| json!({"type": "string", "is_base": false, "description": description});
+    let property =
+        |description: &str| json!({"type": "string", "is_base": false, "description": description});
     vec![
         ("kernel_id", property("Image to use as the kernel when booting an AMI-style image.")),
         ("ramdisk_id", property("Image to use as the ramdisk when booting an AMI-style image.")),

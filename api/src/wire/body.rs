@@ -190,8 +190,9 @@ mod tests {
     #[tokio::test]
     async fn caps_are_exact() {
         let max = ApiSettings::default().json_bytes_max;
-        assert!(json(format!("{:max$}", "{}")).await.is_ok());
-        assert!(matches!(json(format!("{:1$}", "{}", max + 1)).await, Err(BodyProblem::TooLarge { .. })));
+        let padded = |length: usize| "{}".to_owned() + &" ".repeat(length - 2);
+        assert!(json(padded(max)).await.is_ok());
+        assert!(matches!(json(padded(max + 1)).await, Err(BodyProblem::TooLarge { .. })));
         let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
         assert!(json(nested(64)).await.is_ok());
         assert!(matches!(json(nested(65)).await, Err(BodyProblem::TooDeep { max: 64 })));

@@ -112,9 +112,7 @@ pub(crate) fn field_edit(
         Field::MinDisk => minimum(name, value).map(Edit::MinDisk),
         Field::MinRam => minimum(name, value).map(Edit::MinRam),
         Field::Tags => tags(name, value).map(Edit::Tags),
-        Field::ContainerFormat => {
-            format(name, value, &settings.container_formats).map(Edit::ContainerFormat)
-        }
+        Field::ContainerFormat => format(name, value, &settings.container_formats).map(Edit::ContainerFormat),
         Field::DiskFormat => format(name, value, &settings.disk_formats).map(Edit::DiskFormat),
     }
 }
@@ -122,7 +120,9 @@ pub(crate) fn field_edit(
 /// Check a member that only the service sets, as the schema types it.
 pub(super) fn check_read_only(name: &str, value: &Value) -> Result<(), DocumentProblem> {
     let expected = match name {
-        "size" | "virtual_size" if !(value.is_null() || value.is_i64() || value.is_u64()) => "an integer or null",
+        "size" | "virtual_size" if !(value.is_null() || value.is_i64() || value.is_u64()) => {
+            "an integer or null"
+        }
         "checksum" | "os_hash_algo" | "os_hash_value" if !(value.is_null() || value.is_string()) => {
             "a string or null"
         }
@@ -150,7 +150,9 @@ fn short_text(name: &str, value: &Value) -> Result<Option<String>, DocumentProbl
     match value {
         Value::Null => Ok(None),
         Value::String(text) if text.chars().count() <= NAME_CHARACTERS_MAX => Ok(Some(text.clone())),
-        _ => Err(mismatch(name, value, "null or a string of at most 255 characters")),
+        Value::String(_) | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(mismatch(name, value, "null or a string of at most 255 characters"))
+        }
     }
 }
 
@@ -167,7 +169,9 @@ fn minimum(name: &str, value: &Value) -> Result<u32, DocumentProblem> {
 
 fn tags(name: &str, value: &Value) -> Result<BTreeSet<String>, DocumentProblem> {
     let wrong = || mismatch(name, value, "an array of strings of at most 255 characters");
-    let tag = |tag: &Value| tag.as_str().filter(|tag| tag.chars().count() <= NAME_CHARACTERS_MAX).map(str::to_owned);
+    let tag = |tag: &Value| {
+        tag.as_str().filter(|tag| tag.chars().count() <= NAME_CHARACTERS_MAX).map(str::to_owned)
+    };
     value.as_array().ok_or_else(wrong)?.iter().map(|value| tag(value).ok_or_else(wrong)).collect()
 }
 
@@ -175,7 +179,9 @@ fn format(name: &str, value: &Value, formats: &[String]) -> Result<Option<String
     match value {
         Value::Null => Ok(None),
         Value::String(text) if formats.contains(text) => Ok(Some(text.clone())),
-        _ => Err(mismatch(name, value, &format!("null or one of {}", formats.join(", ")))),
+        Value::String(_) | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            Err(mismatch(name, value, &format!("null or one of {}", formats.join(", "))))
+        }
     }
 }
 

@@ -4,7 +4,9 @@ use peerglass_catalog::{Edit, Image, ImageId, Presence, Status, Timestamp, Visib
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use serde_json::Value;
 
-use super::field::{self, DocumentProblem, NAME_CHARACTERS_MAX, field_edit, is_core, is_read_only, is_reserved};
+use super::field::{
+    self, DocumentProblem, NAME_CHARACTERS_MAX, field_edit, is_core, is_read_only, is_reserved,
+};
 use super::time;
 use crate::settings::ApiSettings;
 
@@ -22,9 +24,7 @@ pub(crate) struct ImageDocument<'a> {
 impl ImageDocument<'_> {
     /// The document as JSON text.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity(DOCUMENT_BYTES_USUAL);
-        serde_json::to_writer(&mut text, self).expect("text keys and plain values are always JSON");
-        text
+        to_json(self, DOCUMENT_BYTES_USUAL)
     }
 
     fn shows_stores(&self) -> bool {
@@ -73,6 +73,12 @@ impl Serialize for ImageDocument<'_> {
     }
 }
 
+fn to_json(document: &impl Serialize, bytes_usual: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(bytes_usual);
+    serde_json::to_writer(&mut text, document).expect("text keys and plain values are always JSON");
+    text
+}
+
 /// `/v2/images/<id><suffix>`, written without a string in between.
 struct Path<'a> {
     id: &'a ImageId,
@@ -100,9 +106,7 @@ pub(crate) struct ImagePage<'a> {
 impl ImagePage<'_> {
     /// The page as JSON text.
     pub(crate) fn to_json(&self) -> Vec<u8> {
-        let mut text = Vec::with_capacity((self.images.len() + 1) * DOCUMENT_BYTES_USUAL);
-        serde_json::to_writer(&mut text, self).expect("text keys and plain values are always JSON");
-        text
+        to_json(self, (self.images.len() + 1) * DOCUMENT_BYTES_USUAL)
     }
 }
 
@@ -164,10 +168,8 @@ impl NewImage {
             } else if is_core(name).is_none() && is_reserved(name) {
                 reserved.get_or_insert_with(|| name.chars().take(NAME_CHARACTERS_MAX).collect::<String>());
             } else {
-                match field_edit(name, value, Presence::Any, settings)? {
-                    Edit::Owner(owner) => new.owner = Some(owner),
-                    edit => new.edits.push(edit),
-                }
+                let edit = field_edit(name, value, Presence::Any, settings)?;
+                if let Edit::Owner(owner) = edit { new.owner = Some(owner) } else { new.edits.push(edit) }
             }
         }
         reserved.map_or(Ok(new), |name| Err(DocumentProblem::Reserved(name)))
@@ -175,9 +177,10 @@ impl NewImage {
 
     /// The visibility it asks for.
     pub(crate) fn visibility(&self) -> Visibility {
-        let asked = self.edits.iter().find_map(|edit| {
-            if let Edit::Visibility(visibility) = edit { Some(*visibility) } else { None }
-        });
+        let asked = self
+            .edits
+            .iter()
+            .find_map(|edit| if let Edit::Visibility(visibility) = edit { Some(*visibility) } else { None });
         asked.unwrap_or(Visibility::Shared)
     }
 

@@ -21,8 +21,17 @@ async fn projects_do_not_see_each_other() {
 async fn credentials_that_are_none_are_refused() {
     let node = node_with_users().await;
     for credentials in [
-        "", "Basic", "Basic ", "Basic !!!", "Basic YWxpY2U=", "Basic YWxpY2U6d3Jvbmc=", "Basic bm9ib2R5OnNlY3JldA==",
-        "Basic /////w==", "Bearer YWxpY2U6c2VjcmV0", "Digest x", &format!("Basic {}", "A".repeat(60_000)),
+        "",
+        "Basic",
+        "Basic ",
+        "Basic !!!",
+        "Basic YWxpY2U=",
+        "Basic YWxpY2U6d3Jvbmc=",
+        "Basic bm9ib2R5OnNlY3JldA==",
+        "Basic /////w==",
+        "Bearer YWxpY2U6c2VjcmV0",
+        "Digest x",
+        &format!("Basic {}", "A".repeat(60_000)),
     ] {
         let reply = node.with("authorization", credentials).get("/v2/images").await.expect(401);
         assert!(reply.header("www-authenticate").is_some(), "{credentials}");

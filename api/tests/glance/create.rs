@@ -138,8 +138,7 @@ async fn quotas_hold() {
     refused(&node, tags(129), 413).await;
     node.post("/v2/images", &properties(128)).await.expect(201);
     refused(&node, properties(129), 413).await;
-    let settings =
-        ApiSettings { image_tag_quota: -1, image_property_quota: 0, ..ApiSettings::default() };
+    let settings = ApiSettings { image_tag_quota: -1, image_property_quota: 0, ..ApiSettings::default() };
     let unlimited = node_with(settings, Auth::None).await;
     unlimited.post("/v2/images", &tags(1000)).await.expect(201);
     refused(&unlimited, properties(1), 413).await;
@@ -158,7 +157,10 @@ async fn rights_are_checked_before_the_record_is_made() {
     refused(&node.user("rita"), json!({}), 403).await;
     let root = node.user("root");
     root.post("/v2/images", &json!({"owner": "bob", "visibility": "public"})).await.expect(201);
-    assert_eq!(root.post("/v2/images", &json!({"owner": null})).await.expect(201).json()["owner"], json!(null));
+    assert_eq!(
+        root.post("/v2/images", &json!({"owner": null})).await.expect(201).json()["owner"],
+        json!(null)
+    );
 }
 
 /// RB-35, RB-04, RB-05, RB-06.

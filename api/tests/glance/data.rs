@@ -36,7 +36,10 @@ async fn no_bytes_are_bytes_too() {
     let node = node().await;
     let id = node.create_with(b"").await;
     let image = node.show(&id).await;
-    assert_eq!((&image["status"], &image["size"], &image["virtual_size"]), (&json!("active"), &json!(0), &json!(null)));
+    assert_eq!(
+        (&image["status"], &image["size"], &image["virtual_size"]),
+        (&json!("active"), &json!(0), &json!(null))
+    );
     assert_eq!(image["checksum"], "d41d8cd98f00b204e9800998ecf8427e");
     let got = node.get(&format!("/v2/images/{id}/file")).await.expect(200);
     assert_eq!((got.header("content-length"), got.body.len()), (Some("0"), 0));

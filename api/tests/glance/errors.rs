@@ -25,12 +25,18 @@ async fn the_accept_header_decides_the_body() {
         match content_type {
             "application/json" => {
                 let body = reply.json();
-                assert_eq!((&body["code"], &body["title"]), (&json!("400 Bad Request"), &json!("Bad Request")));
+                assert_eq!(
+                    (&body["code"], &body["title"]),
+                    (&json!("400 Bad Request"), &json!("Bad Request"))
+                );
                 assert!(body["message"].as_str().unwrap().contains("<script>"));
             }
             "text/plain; charset=UTF-8" => assert!(text.starts_with("400 Bad Request\n\n"), "{text}"),
             _ => {
-                assert!(text.contains("<h1>400 Bad Request</h1>") && text.contains("&lt;script&gt;"), "{text}");
+                assert!(
+                    text.contains("<h1>400 Bad Request</h1>") && text.contains("&lt;script&gt;"),
+                    "{text}"
+                );
                 assert!(!text.contains("<script>"));
             }
         }

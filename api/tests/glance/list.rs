@@ -90,8 +90,7 @@ async fn filters_select() {
 #[tokio::test]
 async fn every_sort_key_pages_through_everything() {
     let node = five().await;
-    for key in
-        ["name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at"]
+    for key in ["name", "status", "container_format", "disk_format", "size", "id", "created_at", "updated_at"]
     {
         for direction in ["asc", "desc"] {
             for spelling in
@@ -126,13 +125,38 @@ async fn what_makes_no_sense_is_refused() {
     alice.delete(&format!("/v2/images/{gone}")).await.expect(204);
     let foreign = format!("marker={foreign}");
     let gone = format!("marker={gone}");
-    let huge_list = format!("name=in:{}\"", "a,".repeat(10_000));
+    let huge_list = format!("name=in:{}%22", "a,".repeat(10_000));
     for query in [
-        "limit=-1", "limit=", "limit=x", "limit=1.0", "marker=", "marker=garbage", &foreign, &gone, "sort=",
-        "sort=owner", "sort=name:up", "sort=name&sort_key=id", "sort_key=tags", "sort_dir=up",
-        "sort_key=name&sort_dir=asc&sort_dir=asc", "name=neq:a", "name=a:b", "name=in:%22a", "status=gt:active",
-        "created_at=gt:notadate", "created_at=in:2024-01-01", "size_min=x", "size_max=", "protected=yes",
-        "os_hidden=2", "visibility=secret", "member_status=x", "changes-since=2024-01-01", "name=%ff", "%ff=x",
+        "limit=-1",
+        "limit=",
+        "limit=x",
+        "limit=1.0",
+        "marker=",
+        "marker=garbage",
+        &foreign,
+        &gone,
+        "sort=",
+        "sort=owner",
+        "sort=name:up",
+        "sort=name&sort_key=id",
+        "sort_key=tags",
+        "sort_dir=up",
+        "sort_key=name&sort_dir=asc&sort_dir=asc",
+        "name=neq:a",
+        "name=a:b",
+        "name=in:%22a",
+        "status=gt:active",
+        "created_at=gt:notadate",
+        "created_at=in:2024-01-01",
+        "size_min=x",
+        "size_max=",
+        "protected=yes",
+        "os_hidden=2",
+        "visibility=secret",
+        "member_status=x",
+        "changes-since=2024-01-01",
+        "name=%ff",
+        "%ff=x",
         &huge_list,
     ] {
         let reply = alice.get(&format!("/v2/images?{query}")).await;
@@ -144,7 +168,9 @@ async fn what_makes_no_sense_is_refused() {
 #[tokio::test]
 async fn odd_but_sensible_queries_are_answered() {
     let node = five().await;
-    for query in ["limit=2147483648", "limit=1000000000", "limit=0", "&&&", "a=1&a=2&A=3", "name=.*", "sort=name,name"] {
+    for query in
+        ["limit=2147483648", "limit=1000000000", "limit=0", "&&&", "a=1&a=2&A=3", "name=.*", "sort=name,name"]
+    {
         node.get(&format!("/v2/images?{query}")).await.expect(200);
     }
     let many: String = (0..1000).map(|n| format!("k{n}=v&")).collect();
@@ -187,9 +213,13 @@ async fn a_marker_need_not_match_the_filters() {
 async fn who_sees_what() {
     let node = node_with_users().await;
     let (alice, bob, root) = (node.user("alice"), node.user("bob"), node.user("root"));
-    for (user, visibility) in
-        [(&alice, "private"), (&alice, "shared"), (&alice, "community"), (&root, "public"), (&bob, "community")]
-    {
+    for (user, visibility) in [
+        (&alice, "private"),
+        (&alice, "shared"),
+        (&alice, "community"),
+        (&root, "public"),
+        (&bob, "community"),
+    ] {
         let owner = if visibility == "public" { "root" } else { "own" };
         user.create(json!({"visibility": visibility, "name": format!("{visibility}-{owner}")})).await;
     }

@@ -1,6 +1,8 @@
 //! The API as clients see it: the real service over the real catalog and the real byte path, in
 //! memory. HTTP in, HTTP out. Ids like RB-27 name entries of the project's corpus of hostile input.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod actions;
 mod auth;
 mod create;

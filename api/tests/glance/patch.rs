@@ -115,7 +115,10 @@ async fn mistakes_are_named() {
         (json!([{"op": "replace", "path": "/min_ram", "value": -1}]), 400),
         (json!([{"op": "replace", "path": "/min_ram", "value": 2_147_483_648_u64}]), 400),
         (json!([{"op": "replace", "path": "/min_disk", "value": 0.5}]), 400),
-        (json!([{"op": "add", "path": "/locations/-", "value": {"url": "file:///etc/passwd", "metadata": {}}}]), 403),
+        (
+            json!([{"op": "add", "path": "/locations/-", "value": {"url": "file:///etc/passwd", "metadata": {}}}]),
+            403,
+        ),
     ] {
         let reply = node.patch(&id, V21, &patch).await;
         assert_eq!(reply.status, status, "{patch}: {}", reply.text());
@@ -124,7 +127,8 @@ async fn mistakes_are_named() {
     let path = format!("/v2/images/{id}");
     with_type.send("PATCH", &path, "").await.expect(400);
     with_type.send("PATCH", &path, "[").await.expect(400);
-    let many: Vec<Value> = (0..10_000).map(|n| json!({"op": "add", "path": "/k", "value": n.to_string()})).collect();
+    let many: Vec<Value> =
+        (0..10_000).map(|n| json!({"op": "add", "path": "/k", "value": n.to_string()})).collect();
     assert_eq!(node.patch(&id, V21, &Value::Array(many)).await.expect(200).json()["k"], "9999");
     node.patch("0c0ffee0-0000-4000-8000-00000000000a", V21, &json!([])).await.expect(404);
 }
@@ -159,7 +163,8 @@ async fn some_members_need_more_rights() {
     let node = node_with_users().await;
     let (alice, root) = (node.user("alice"), node.user("root"));
     let id = alice.create(raw()).await;
-    let set = |name: &str, value: Value| json!([{"op": "replace", "path": format!("/{name}"), "value": value}]);
+    let set =
+        |name: &str, value: Value| json!([{"op": "replace", "path": format!("/{name}"), "value": value}]);
     let add_owner = json!([{"op": "add", "path": "/owner", "value": "bob"}]);
     alice.patch(&id, V21, &set("owner", json!("bob"))).await.expect(403);
     alice.patch(&id, V21, &add_owner).await.expect(403);

@@ -10,8 +10,19 @@ async fn what_is_no_id_names_no_image() {
     let node = node().await;
     let id = node.create(json!({})).await;
     for name in [
-        "x", "my%20image", "..", "%2e%2e%2f", "%00", "%E2%80%8B", &id[1..], &format!("{id}0"), &format!("%7B{id}%7D"),
-        &id.replace('-', ""), "%F0%9F%98%80", &format!("{id};x=y"), "a%2Fb",
+        "x",
+        "my%20image",
+        "..",
+        "%2e%2e%2f",
+        "%00",
+        "%E2%80%8B",
+        &id[1..],
+        &format!("{id}0"),
+        &format!("%7B{id}%7D"),
+        &id.replace('-', ""),
+        "%F0%9F%98%80",
+        &format!("{id};x=y"),
+        "a%2Fb",
     ] {
         node.get(&format!("/v2/images/{name}")).await.expect(404);
         node.delete(&format!("/v2/images/{name}")).await.expect(404);
@@ -107,7 +118,8 @@ async fn schemas_carry_the_enums_that_clients_read() {
     assert!(formats.contains(&json!("qcow2")) && formats.len() == 12);
     assert_eq!(properties["container_format"]["enum"].as_array().unwrap().len(), 9);
     assert_eq!(properties["name"]["type"], json!(["null", "string"]));
-    for name in ["status", "size", "checksum", "os_hash_value", "created_at", "self", "stores", "direct_url"] {
+    for name in ["status", "size", "checksum", "os_hash_value", "created_at", "self", "stores", "direct_url"]
+    {
         assert_eq!(properties[name]["readOnly"], true, "{name}");
     }
     for name in ["kernel_id", "os_distro"] {
@@ -122,7 +134,10 @@ async fn schemas_carry_the_enums_that_clients_read() {
 async fn stores_and_import_methods_are_listed() {
     let node = node().await;
     let stores = node.get("/v2/info/stores").await.expect(200).json();
-    assert_eq!((&stores["stores"][0]["id"], &stores["stores"][0]["default"]), (&json!("peer"), &json!("true")));
+    assert_eq!(
+        (&stores["stores"][0]["id"], &stores["stores"][0]["default"]),
+        (&json!("peer"), &json!("true"))
+    );
     let methods = node.get("/v2/info/import").await.expect(200).json();
     assert_eq!(methods["import-methods"]["value"], json!([]));
 }

@@ -140,5 +140,8 @@ async fn edits_during_an_upload_last() {
     let (upload, ()) = tokio::join!(upload, edit);
     upload.expect(204);
     let image = node.show(&id).await;
-    assert_eq!((&image["name"], &image["tags"], &image["status"]), (&json!("renamed"), &json!(["t"]), &json!("active")));
+    assert_eq!(
+        (&image["name"], &image["tags"], &image["status"]),
+        (&json!("renamed"), &json!(["t"]), &json!("active"))
+    );
 }

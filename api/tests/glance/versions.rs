@@ -9,7 +9,12 @@ use peerglass_api::Auth;
 async fn version_documents_need_no_sign_in_and_carry_no_request_id() {
     let node = node_with_users().await.with("host", "images.example:9292");
     for (path, status) in [
-        ("/", 300), ("/versions", 200), ("/versions/x", 200), ("/v3", 300), ("/v2.99/images", 300), ("/foo/bar", 300),
+        ("/", 300),
+        ("/versions", 200),
+        ("/versions/x", 200),
+        ("/v3", 300),
+        ("/v2.99/images", 300),
+        ("/foo/bar", 300),
         ("/v1/images", 300),
     ] {
         for method in ["GET", "POST", "HEAD"] {
@@ -68,7 +73,10 @@ async fn the_api_needs_sign_in_and_says_so_with_an_id() {
 async fn health_answers_in_the_form_asked_for() {
     let node = node_with_users().await;
     let plain = node.get("/healthcheck").await.expect(200);
-    assert_eq!((plain.text().as_str(), plain.header("content-type")), ("OK", Some("text/plain; charset=UTF-8")));
+    assert_eq!(
+        (plain.text().as_str(), plain.header("content-type")),
+        ("OK", Some("text/plain; charset=UTF-8"))
+    );
     assert_eq!(plain.header("x-openstack-request-id"), None);
     let json = node.with("accept", "application/json").get("/healthcheck").await.expect(200).json();
     assert_eq!(json, serde_json::json!({"detailed": false, "reasons": ["OK"]}));

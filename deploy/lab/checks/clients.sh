@@ -1,8 +1,9 @@
 # The other clients: `glance`, openstacksdk and curl. Sourced by real.sh.
 # shellcheck shell=bash
 
-# `glance` takes a standard input that is not a terminal for image data, so it gets none at all.
-glance_client() { glance --os-image-url "$URL" --os-auth-token any "$@" <&-; }
+# `glance` takes a standard input that is not a terminal for image data, so it gets none at all; and it does
+# not know what OS_AUTH_TYPE=none means.
+glance_client() { env -u OS_AUTH_TYPE glance --os-image-url "$URL" --os-auth-token any "$@" <&-; }
 
 check_glance() {
     local id file=$DISKS/disk.qcow2

@@ -34,10 +34,14 @@ impl Client {
 
     /// `PUT …/file`, hanging up after `cut_after` bytes or before the last.
     pub(crate) async fn upload_cut(&mut self, image: &str, announced: bool) {
-        let mut sending = Sending { announced, ..self.sending() };
+        let mut sending = self.sending();
+        // Nothing is not less than everything of an empty image.
+        while self.content_bytes(sending.content).is_empty() {
+            sending = self.sending();
+        }
         let size = self.content_bytes(sending.content).len();
-        sending.cut_after = Some(self.dice.index(size.max(1)).min(size.saturating_sub(1)));
-        self.send(image, sending).await;
+        let cut_after = Some(self.dice.index(size));
+        self.send(image, Sending { announced, cut_after, ..sending }).await;
     }
 
     /// Two uploads to one image at once: at most one may win (SC-05).

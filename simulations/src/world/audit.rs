@@ -58,7 +58,13 @@ impl Audit {
         for image in self.scene.oracle().ids() {
             self.client.show(&image).await;
         }
-        self.interrupt_an_upload().await;
+        let interrupted = self.interrupt_uploads().await;
+        self.settle().await;
+        for image in interrupted {
+            if self.client.upload_whole(&image).await != Ending::Done {
+                self.scene.chronicle.violate(not_stuck::stuck(&image, "it takes no second upload", REST_S));
+            }
+        }
         let mut images = self.settle().await;
         self.check_leaks(images.len()).await;
         self.download_all(&images, 0).await;
@@ -75,12 +81,15 @@ impl Audit {
     }
 
     /// I-L11 without any crash: the node itself has to notice a client that went away.
-    async fn interrupt_an_upload(&mut self) {
+    async fn interrupt_uploads(&mut self) -> Vec<String> {
+        let mut interrupted = Vec::new();
         for announced in [true, false] {
             if let Some(image) = self.client.create().await {
                 self.client.upload_cut(&image, announced).await;
+                interrupted.push(image);
             }
         }
+        interrupted
     }
 
     /// The ids of all images, once none of them is in the middle of something.

@@ -65,7 +65,9 @@ impl RangeReader {
         let piece = match entry {
             Entry::Hole { len } => {
                 let left = (self.entry_start + len).min(self.range.end) - self.range.start;
-                Bytes::from_static(&ZEROS[..usize::try_from(left).map_or(ZEROS.len(), |l| l.min(ZEROS.len()))])
+                Bytes::from_static(
+                    &ZEROS[..usize::try_from(left).map_or(ZEROS.len(), |l| l.min(ZEROS.len()))],
+                )
             }
             Entry::Chunk { .. } => self.batch()?,
         };

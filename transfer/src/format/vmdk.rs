@@ -44,7 +44,8 @@ pub(super) fn check(image: &Capture) -> Result<(), VmdkFlaw> {
 
 /// The footer must be the header again, but for the place of the grain directory.
 fn check_footer(header: &[u8], tail: &[u8]) -> Result<(), VmdkFlaw> {
-    let footer = tail.len().checked_sub(2 * SECTOR as usize).and_then(|at| tail.get(at..at + SECTOR as usize));
+    let footer =
+        tail.len().checked_sub(2 * SECTOR as usize).and_then(|at| tail.get(at..at + SECTOR as usize));
     let footer = footer.ok_or(VmdkFlaw::Footer)?;
     let agrees = footer[..56] == header[..56] && footer[64..] == header[64..];
     let placed = footer[56..64] != header[56..64];

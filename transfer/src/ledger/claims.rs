@@ -166,7 +166,11 @@ impl Ledger {
         // The lock is held over the reading: a pack leaves `writing` with the batch that enters it.
         let state = self.locked();
         let known: BTreeSet<_> = index::packs(&*self.index)?.into_iter().map(|(pack, _)| pack).collect();
-        Ok(packs.iter().filter(|pack| !known.contains(pack) && !state.writing.contains(pack)).copied().collect())
+        Ok(packs
+            .iter()
+            .filter(|pack| !known.contains(pack) && !state.writing.contains(pack))
+            .copied()
+            .collect())
     }
 
     /// Packs whose entering was begun and given up.

@@ -6,7 +6,7 @@ use peerglass_catalog::ManifestRoot;
 
 use super::ingest::Ingested;
 use super::progress::Progress;
-use crate::error::{DownloadError, UploadError};
+use crate::error::UploadError;
 use crate::ledger::RootGuard;
 use crate::store::{BlobReader, all_sound};
 use crate::transfer::Inner;
@@ -49,7 +49,7 @@ pub(super) async fn commit(
         }
         store.ledger.begin_hold(&name)?;
         let mut reader = BlobReader::new(store.clone());
-        store.ledger.hold::<DownloadError>(&name, &root, |page| reader.page(page))?;
+        store.ledger.hold::<UploadError>(&name, &root, |page| Ok(reader.page(page)?))?;
         if let Some(sealed) = &sealed {
             store.ledger.complete(sealed.pack)?;
         }

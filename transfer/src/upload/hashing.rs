@@ -1,7 +1,5 @@
 //! The lanes that hash the whole body.
 
-use std::fmt::Write;
-
 use bytes::Bytes;
 use md5::Md5;
 use peerglass_catalog::HashAlgorithm;
@@ -66,9 +64,6 @@ impl LaneWork for OsHashLane {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
-    }
-    text
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)]).collect()
 }

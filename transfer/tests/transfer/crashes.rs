@@ -12,10 +12,10 @@ use crate::world::{assert_exact, open, read, reclaim, root, store};
 
 /// A script's images. They share a middle part; the last has holes.
 fn images() -> [Vec<u8>; 3] {
-    let shared = noise(1, 300_000);
-    let first = [noise(2, 90_000), shared.clone()].concat();
-    let second = [shared.clone(), noise(3, 70_000)].concat();
-    let third = [vec![0; 40_000], shared[100_000..].to_vec(), vec![0; 20_000], noise(4, 20_000)].concat();
+    let shared = noise(1, 160_000);
+    let first = [noise(2, 50_000), shared.clone()].concat();
+    let second = [shared.clone(), noise(3, 40_000)].concat();
+    let third = [vec![0; 40_000], shared[60_000..].to_vec(), vec![0; 20_000], noise(4, 20_000)].concat();
     [first, second, third]
 }
 

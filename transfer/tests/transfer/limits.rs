@@ -41,7 +41,9 @@ async fn one_upload_more_than_allowed_is_told_to_come_back() {
     let memory = Memory::new();
     let settings = TransferSettings { uploads_max: 2 };
     let transfer = Transfer::open(settings, memory.disk(), Workers::Inline, 0).await.unwrap();
-    let body = async || transfer.upload(ORDER, Box::pin(futures::stream::pending::<Result<_, std::io::Error>>())).await;
+    let body = async || {
+        transfer.upload(ORDER, Box::pin(futures::stream::pending::<Result<_, std::io::Error>>())).await
+    };
     let mut waiting = [Box::pin(body()), Box::pin(body())];
     for upload in &mut waiting {
         assert!(futures::poll!(upload).is_pending());

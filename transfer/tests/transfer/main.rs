@@ -1,5 +1,7 @@
 //! The byte path as its callers see it, on disks that behave and on disks that do not.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 mod bodies;
 mod concurrent;
 mod crashes;

@@ -15,7 +15,8 @@ async fn shared_chunks_outlive_the_image_that_brought_them() {
     let shared = noise(1, 1 << 20);
     let first = [shared.clone(), noise(2, 500_000)].concat();
     let second = [noise(3, 200_000), shared].concat();
-    let names = [root(&store(&transfer, &first).await.unwrap()), root(&store(&transfer, &second).await.unwrap())];
+    let names =
+        [root(&store(&transfer, &first).await.unwrap()), root(&store(&transfer, &second).await.unwrap())];
     let unshared: u64 = first.len() as u64 + second.len() as u64;
     assert!(transfer.usage().stored_bytes < unshared - 700_000, "the shared part is stored once");
 

@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use peerglass_catalog::{HashAlgorithm, MemoryKeyspace};
-use peerglass_transfer::disk::contract;
-use peerglass_transfer::{
-    DirectoryPacks, DownloadError, MemoryPacks, PackDisk, TransferDisk, UploadOrder, Workers,
-};
+use peerglass_transfer::{DirectoryPacks, DownloadError, PackDisk, TransferDisk, UploadOrder, Workers};
 use proptest::prelude::*;
 
 use crate::bodies::{noise, stream_of};
@@ -122,19 +119,13 @@ async fn the_hashes_are_those_clients_compute() {
 }
 
 #[tokio::test]
-async fn packs_in_memory_and_in_a_directory_keep_the_contract() {
-    contract::check(Arc::new(MemoryPacks::new())).await;
-    let folder = tempfile::tempdir().unwrap();
-    contract::check(Arc::new(DirectoryPacks::open(folder.path()).unwrap())).await;
-}
-
-#[tokio::test]
 async fn images_in_a_directory_survive_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let index = Arc::new(MemoryKeyspace::new());
     let packs = || Arc::new(DirectoryPacks::open(&folder.path().join("packs")).unwrap());
     let image = noise(1, 3 << 20);
-    let transfer = open(TransferDisk { packs: packs(), index: index.clone() }, Workers::Threads).await.unwrap();
+    let transfer =
+        open(TransferDisk { packs: packs(), index: index.clone() }, Workers::Threads).await.unwrap();
     let name = root(&store(&transfer, &image).await.unwrap());
     transfer.stop().await;
     drop(transfer);

@@ -44,7 +44,11 @@ enum Release {
 /// Carry one upload out and answer.
 pub(super) async fn receive(reception: Reception, body: WatchedBody) {
     let Reception { api, image, upload, announced_bytes, answer } = reception;
-    let begin = Command::BeginUpload { image, upload: Upload { id: upload, node: api.consensus.node() }, at: api.now() };
+    let begin = Command::BeginUpload {
+        image,
+        upload: Upload { id: upload, node: api.consensus.node() },
+        at: api.now(),
+    };
     let record = match api.consensus.submit(begin).await {
         Ok(Outcome::Image(record)) => *record,
         Ok(Outcome::Deleted { .. } | Outcome::Abandoned(_)) => return,

@@ -65,9 +65,9 @@ fn check_type(headers: &HeaderMap) -> Result<(), DataProblem> {
 
 fn check_store(headers: &HeaderMap) -> Result<(), DataProblem> {
     match headers.get("x-image-meta-store") {
-        Some(store) if store != PEER_STORE => {
-            Err(DataProblem::UnknownStore(String::from_utf8_lossy(store.as_bytes()).chars().take(255).collect()))
-        }
+        Some(store) if store != PEER_STORE => Err(DataProblem::UnknownStore(
+            String::from_utf8_lossy(store.as_bytes()).chars().take(255).collect(),
+        )),
         Some(_) | None => Ok(()),
     }
 }
@@ -77,7 +77,8 @@ fn announced_bytes(headers: &HeaderMap) -> Result<Option<u64>, DataProblem> {
     let size = |name: &str| match headers.get(name) {
         None => Ok(None),
         Some(value) => {
-            let digits = value.to_str().ok().map(str::trim).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+            let digits =
+                value.to_str().ok().map(str::trim).filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
             digits.and_then(|digits| digits.parse::<u64>().ok()).map(Some).ok_or(DataProblem::Size)
         }
     };
