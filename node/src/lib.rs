@@ -16,4 +16,4 @@ pub mod telemetry;
 pub use assemble::{Node, StartError, assemble};
 pub use config::Settings;
 pub use lock::{DataDirLock, LockError};
-pub use surroundings::{Disk, MachineError, Surroundings};
+pub use surroundings::{ApiPort, Disk, MachineError, Surroundings};

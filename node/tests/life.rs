@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use axum::serve::Listener;
 use peerglass::{MachineError, Node, Settings, StartError, Surroundings, assemble};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
