@@ -2,7 +2,7 @@
 //!
 //! Headers are measured, health and version documents answered, the caller established and the
 //! request id chosen; then `routes` takes over. An id is on every answer below a version, whatever
-//! became of the request.
+//! became of the request, and on every line logged meanwhile.
 
 use std::convert::Infallible;
 use std::task::{Context, Poll};
@@ -13,7 +13,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, 
 use axum::response::IntoResponse;
 use futures::future::BoxFuture;
 use tower::{Service, ServiceExt};
+use tracing::Instrument;
 
+use crate::access::AccessLine;
 use crate::api::Api;
 use crate::auth::Caller;
 use crate::error::{ApiError, Format};
@@ -34,8 +36,6 @@ pub(crate) struct Entry {
     pub(crate) caller: Caller,
     /// The form for an error's body.
     pub(crate) format: Format,
-    /// The request's id.
-    pub(crate) id: HeaderValue,
 }
 
 impl Front {
@@ -48,7 +48,7 @@ impl Front {
         &self.api.settings
     }
 
-    async fn answer(self, request: Request<Body>) -> Response<Body> {
+    async fn answer(self, request: Request<Body>, line: &mut AccessLine) -> Response<Body> {
         let format = Format::accepted(request.headers());
         let header_bytes_max = self.api.settings.header_bytes_max;
         if header_bytes(request.headers()) > header_bytes_max {
@@ -64,10 +64,10 @@ impl Front {
         match versions::place(path, request.headers()) {
             Place::Document => json(StatusCode::OK, self.version_document(&request)),
             Place::Choice => json(StatusCode::MULTIPLE_CHOICES, self.version_document(&request)),
-            Place::Root => self.signed_in(request, None, format).await,
+            Place::Root => self.signed_in(request, None, format, line).await,
             Place::Version(rest) => {
                 let target = target(rest, request.uri().query());
-                self.signed_in(request, Some(target), format).await
+                self.signed_in(request, Some(target), format, line).await
             }
         }
     }
@@ -78,14 +78,17 @@ impl Front {
         mut request: Request<Body>,
         target: Option<Option<Uri>>,
         format: Format,
+        line: &mut AccessLine,
     ) -> Response<Body> {
         let length_max = self.api.settings.max_request_id_length;
         let (id, too_long) = match request_id::of(request.headers(), length_max, || self.api.random()) {
             Ok(id) => (id, None),
             Err(too_long) => (request_id::fresh(self.api.random()), Some(too_long)),
         };
+        let span = line.identify(&id);
         let answered = async {
             let caller = self.api.auth.caller(request.headers(), &self.api.password_checks).await?;
+            line.attribute(&caller);
             if let Some(too_long) = too_long {
                 return Err(too_long.into());
             }
@@ -99,10 +102,10 @@ impl Front {
             if let Some(base) = base_for_location {
                 request.extensions_mut().insert(base);
             }
-            request.extensions_mut().insert(Entry { caller, format, id: id.clone() });
+            request.extensions_mut().insert(Entry { caller, format });
             Ok(self.routes.clone().oneshot(request).await.into_response())
         };
-        let answered: Result<Response<Body>, ApiError> = answered.await;
+        let answered: Result<Response<Body>, ApiError> = answered.instrument(span).await;
         let mut response = answered.unwrap_or_else(|error| error.response(format));
         response.headers_mut().insert(request_id::HEADER, id);
         response
@@ -124,7 +127,11 @@ impl Service<Request<Body>> for Front {
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let front = self.clone();
-        Box::pin(async move { Ok(front.answer(request).await) })
+        Box::pin(async move {
+            let mut line = AccessLine::new(&request);
+            let response = front.answer(request, &mut line).await;
+            Ok(line.follow(response))
+        })
     }
 }
 

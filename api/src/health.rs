@@ -14,6 +14,11 @@ use crate::error::{ApiError, Format};
 /// A catalog that does not answer within this is not ready. Balancers ask every two seconds.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
+/// Whether `path` is one of the health URLs.
+pub(crate) fn is_path(path: &str) -> bool {
+    matches!(path, "/healthcheck" | "/livez" | "/readyz")
+}
+
 /// The answer, if `path` is one of the health URLs.
 pub(crate) async fn answer(
     api: &Api,
@@ -21,7 +26,7 @@ pub(crate) async fn answer(
     path: &str,
     headers: &HeaderMap,
 ) -> Option<Result<Response<Body>, ApiError>> {
-    if !matches!(path, "/healthcheck" | "/livez" | "/readyz") {
+    if !is_path(path) {
         return None;
     }
     if !matches!(*method, Method::GET | Method::HEAD) {

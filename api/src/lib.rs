@@ -6,6 +6,7 @@
 //!
 //! Start with `routes.rs`.
 
+mod access;
 mod api;
 mod auth;
 mod call;

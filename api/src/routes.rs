@@ -182,9 +182,8 @@ async fn unknown(Extension(entry): Extension<Entry>, request: Request) -> Respon
 fn respond(entry: &Entry, answer: Answer) -> Response<Body> {
     answer.unwrap_or_else(|error| {
         if error.status().is_server_error() {
-            let request_id = entry.id.to_str().unwrap_or_default();
             let user = entry.caller.user().unwrap_or_default();
-            tracing::error!(request_id, user, error = &error as &dyn std::error::Error, "request failed");
+            tracing::error!(user, error = &error as &dyn std::error::Error, "request failed");
         }
         error.response(entry.format)
     })

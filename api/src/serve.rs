@@ -4,17 +4,18 @@
 //!
 //! * No more connections are open than allowed, in all and from one address.
 //! * A client that connects and sends no complete request head is cut off in bounded time.
+//! * An answer given before the request's body was read reaches a client that is still sending.
 //! * After `stop`, requests in flight may finish until the drain time is over; then they are cut, and
 //!   uploads among them release their images before this returns.
 
+mod linger;
 mod places;
+mod tally;
 
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use axum::body::Body;
 use axum::http::Request;
 use axum::serve::Listener;
 use hyper::body::Incoming;
@@ -27,10 +28,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use crate::access::Remote;
 use crate::api::Api;
 use crate::front::Front;
 use crate::settings::ApiSettings;
+use linger::{Lent, linger};
 use places::Places;
+use tally::Tally;
 
 /// Read buffer of an HTTP/1.1 connection; also the most a request head may take.
 const READ_BUFFER_BYTES: usize = 400 * 1024;
@@ -39,7 +43,9 @@ const HTTP2_RESETS_MAX: usize = 200;
 
 /// Answer requests that come in by `listener` until `stop`, then drain.
 ///
-/// The listener sets socket options such as `TCP_NODELAY` itself, because only it knows its sockets.
+/// The listener sets socket options itself, because only it knows its sockets. `TCP_NODELAY` it should:
+/// an answer's head and body are written apart, and Nagle's algorithm would hold the body back until
+/// the client has acknowledged the head, 40 ms later on many systems.
 pub async fn serve<L>(mut listener: L, api: Api, stop: CancellationToken)
 where
     L: Listener<Addr = SocketAddr>,
@@ -62,7 +68,7 @@ where
                 if let Some(place) = places.take(free, address.ip()) {
                     let (builder, front, stop) = (Arc::clone(&builder), front.clone(), stop.clone());
                     connections.spawn(async move {
-                        connection(&builder, io, front, stop).await;
+                        connection(&builder, io, address, front, stop).await;
                         drop(place);
                     });
                 }
@@ -109,41 +115,65 @@ fn builder(settings: &ApiSettings) -> Builder<TokioExecutor> {
 }
 
 /// Serve one connection to its end.
-async fn connection<I>(builder: &Builder<TokioExecutor>, io: I, front: Front, stop: CancellationToken)
+async fn connection<I>(
+    builder: &Builder<TokioExecutor>,
+    io: I,
+    remote: SocketAddr,
+    front: Front,
+    stop: CancellationToken,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let tally = Tally::default();
+    let (io, mut returned) = Lent::new(io);
+    let ended = requests(builder, io, remote, front, stop, &tally).await;
+    // Only then can bytes be under way that nobody read: a body was refused, or what came was no HTTP.
+    let may_be_sending = tally.left_unread() || ended.is_err();
+    if let Err(error) = ended {
+        // How a connection ends is the client's affair, and often a rude one.
+        tracing::debug!(%remote, %error, "connection ended");
+    }
+    if may_be_sending && let Ok(io) = returned.try_recv() {
+        linger(io).await;
+    }
+}
+
+/// Answer the requests of one connection, until one side has enough.
+async fn requests<I>(
+    builder: &Builder<TokioExecutor>,
+    io: Lent<I>,
+    remote: SocketAddr,
+    front: Front,
+    stop: CancellationToken,
+    tally: &Tally,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let head_timeout = front.settings().header_read_timeout;
-    let began = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&began);
+    let counted = tally.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        seen.store(true, Ordering::Relaxed);
-        front.clone().call(request.map(Body::new))
+        let mut request = counted.take(request);
+        request.extensions_mut().insert(Remote(remote));
+        front.clone().call(request)
     });
     let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
     // Which protocol a client speaks is not known before its first bytes, and waiting for those has
     // no limit of its own.
     tokio::select! {
         biased;
-        ended = served.as_mut() => return log_end(ended),
+        ended = served.as_mut() => return ended,
         () = stop.cancelled() => served.as_mut().graceful_shutdown(),
         () = tokio::time::sleep(head_timeout) => {
-            if !began.load(Ordering::Relaxed) {
-                return;
+            if !tally.began() {
+                return Ok(());
             }
         }
     }
     tokio::select! {
         biased;
-        ended = served.as_mut() => return log_end(ended),
+        ended = served.as_mut() => return ended,
         () = stop.cancelled() => served.as_mut().graceful_shutdown(),
     }
-    log_end(served.await);
-}
-
-/// How a connection ends is the client's affair, and often a rude one.
-fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "connection ended");
-    }
+    served.await
 }

@@ -47,7 +47,6 @@ impl RocksKeyspace {
     pub fn open(path: &Path, role: RocksRole) -> Result<Self, Fault> {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
-        table.set_cache_index_and_filter_blocks(true);
         if role == RocksRole::Map {
             table.set_bloom_filter(BLOOM_BITS, false);
         }

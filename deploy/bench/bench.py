@@ -26,7 +26,7 @@ def machine():
     with open("/proc/meminfo", encoding="ascii") as info:
         gib = int(info.readline().split()[1]) / (1 << 20)
     load = os.getloadavg()
-    return f"{os.cpu_count()} cores, {gib:.0f} GiB, load before the run {load[0]:.1f} (1 min) and {load[1]:.1f} (5 min)"
+    return f"{os.cpu_count()} cores, {gib:.0f} GiB, load now {load[0]:.1f} (1 min) and {load[1]:.1f} (5 min)"
 
 
 def main():
@@ -40,7 +40,8 @@ def main():
     wanted = options.only.split(",")
     if unknown := set(wanted) - set(FIGURES):
         parser.error(f"no such figure: {', '.join(sorted(unknown))}")
-    print(machine(), flush=True)
+    before = machine()
+    print(before, flush=True)
     folder = tempfile.mkdtemp(prefix="peerglass-bench.", dir=options.folder)
     os.chmod(folder, 0o755)
     log, figures, nginx, bench = Log(), [], None, None
@@ -61,7 +62,7 @@ def main():
     print("\nTimed commands:")
     for label, command in log.commands.items():
         print(f"  {label}: {command.replace(folder, '$FOLDER')}")
-    print(f"\n{time.strftime('%Y-%m-%d')}, {time.monotonic() - begun:.0f} s, {machine()}\n")
+    print(f"\n{time.strftime('%Y-%m-%d')}, {time.monotonic() - begun:.0f} s, before it: {before}\n")
     print("| Figure | Peerglass | Rival | Ratio or value | Bar | |\n| --- | --- | --- | --- | --- | --- |")
     for figure in figures:
         print(figure.row())

@@ -74,6 +74,11 @@ impl Chronicle {
         *self.locked().coverage.entry(what).or_default() += times;
     }
 
+    /// Whether `what` was counted at least once.
+    pub(crate) fn has_counted(&self, what: &'static str) -> bool {
+        self.locked().coverage.contains_key(what)
+    }
+
     /// Write down a broken promise. Only the first is kept: what follows it follows from it.
     pub(crate) fn violate(&self, violation: Violation) {
         self.note("VERDICT", format_args!("{violation}"));

@@ -22,5 +22,5 @@ mod packs;
 mod power;
 
 pub use faults::Mutation;
-pub(crate) use faults::DiskFaults;
+pub(crate) use faults::{DISK_FULL, DiskFaults};
 pub(crate) use machine::{CrashKind, Machine};

@@ -7,7 +7,8 @@
 //!
 //! Start with `world.rs`; what must never happen is in `invariants/`, one file each.
 
-#[cfg(not(tokio_unstable))]
+// rustdoc is not given the workspace's flags, and runs nothing.
+#[cfg(not(any(tokio_unstable, doc)))]
 compile_error!(
     "simulations need `--cfg tokio_unstable`: without it tokio's own choices are not seeded. The workspace's \
      .cargo/config.toml sets it; a RUSTFLAGS variable in the environment replaces that file, so add it there"

@@ -22,6 +22,9 @@ struct Cli {
     /// Print every event of the seed.
     #[arg(short, long)]
     verbose: bool,
+    /// Print the node's own log, such as "warn" or "peerglass_transfer=debug".
+    #[arg(long)]
+    log: Option<String>,
     /// Put a known bug back.
     #[arg(long)]
     mutation: Option<Mutation>,
@@ -31,6 +34,9 @@ struct Cli {
     /// Succeed when a broken promise is found, fail when none is.
     #[arg(long)]
     expect_violation: bool,
+    /// Play all seeds, also after one broke a promise.
+    #[arg(long)]
+    keep_going: bool,
     /// Worlds played at once.
     #[arg(long, default_value_t = 2)]
     threads: u64,
@@ -57,9 +63,17 @@ fn play(cli: &Cli) -> anyhow::Result<()> {
     if cli.list_mutations {
         for mutation in Mutation::value_variants() {
             let value = mutation.to_possible_value().context("every mutation has a name")?;
-            println!("{:<24} {}", value.get_name(), value.get_help().map(ToString::to_string).unwrap_or_default());
+            println!(
+                "{:<24} {}",
+                value.get_name(),
+                value.get_help().map(ToString::to_string).unwrap_or_default()
+            );
         }
         return Ok(());
+    }
+    if let Some(filter) = &cli.log {
+        let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log")?;
+        tracing_subscriber::fmt().without_time().with_env_filter(filter).init();
     }
     let (first, last) = match (cli.seed, cli.seeds) {
         (Some(seed), _) => (seed, seed),
@@ -73,7 +87,9 @@ fn play(cli: &Cli) -> anyhow::Result<()> {
             println!("found at seed {seed}, as expected");
             Ok(())
         }
-        (None, true) => bail!("no promise was broken in {} seeds, but the known bug should break one", played.seeds),
+        (None, true) => {
+            bail!("no promise was broken in {} seeds, but the known bug should break one", played.seeds)
+        }
         (Some(seed), false) => bail!("seed {seed} breaks a promise"),
         (None, false) => {
             let missing = coverage::missing(&played.coverage);
@@ -108,7 +124,9 @@ fn play_seeds(cli: &Cli, first: u64, last: u64) -> Played {
             played.seeds += 1;
             coverage::add(&mut played.coverage, &report.coverage);
             if report.violation.is_some() {
-                next.store(u64::MAX / 2, Ordering::Relaxed);
+                if !cli.keep_going {
+                    next.store(u64::MAX / 2, Ordering::Relaxed);
+                }
                 played.violated = Some(played.violated.map_or(seed, |other| other.min(seed)));
             }
             print_report(cli, &report);

@@ -25,7 +25,10 @@ pub(crate) struct SimListener(TcpListener);
 
 impl SimListener {
     pub(crate) async fn bind() -> io::Result<Self> {
-        #[allow(clippy::disallowed_methods, reason = "this is the seam: the simulated network's own listener")]
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "this is the seam: the simulated network's own listener"
+        )]
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
         Ok(Self(listener))
     }

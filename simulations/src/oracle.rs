@@ -14,6 +14,7 @@ use http::HeaderMap;
 use self::history::{History, Impossible, OpId, Since};
 use self::state::{Op, Record, State};
 use crate::chronicle::{Chronicle, Violation};
+use crate::disk::DISK_FULL;
 use crate::invariants::never_changed::SeenContents;
 use crate::invariants::used_once::UsedIds;
 use crate::invariants::{acknowledged, listed_once, whole};
@@ -24,7 +25,6 @@ use crate::workload::observed::Observed;
 pub(crate) struct Asked {
     image: String,
     op: OpId,
-    since: Since,
     what: &'static str,
 }
 
@@ -86,8 +86,8 @@ impl Oracle {
     /// A request for `image` is sent.
     pub(crate) fn ask(&mut self, image: &str, what: &'static str, op: Op) -> Asked {
         let history = self.histories.entry(image.to_owned());
-        let (op, since) = history.or_insert_with(|| History::certain(State::Absent)).begin(op);
-        Asked { image: image.to_owned(), op, since, what }
+        let op = history.or_insert_with(|| History::certain(State::Absent)).begin(op);
+        Asked { image: image.to_owned(), op, what }
     }
 
     /// It ended.
@@ -95,8 +95,11 @@ impl Oracle {
         let Some(history) = self.histories.get_mut(&asked.image) else { return };
         let fits = match ending {
             Ending::Done => history.done(asked.op),
-            Ending::Refused(status) => history.refused(asked.op, asked.since, status),
-            Ending::NoRoom => history.never(asked.op),
+            Ending::Refused(status) => history.refused(asked.op, status),
+            Ending::NoRoom if DISK_FULL.iter().any(|full| self.chronicle.has_counted(full)) => {
+                history.never(asked.op)
+            }
+            Ending::NoRoom => Err(Impossible("a disk with room".to_owned())),
             Ending::Unknown => {
                 history.unknown(asked.op);
                 Ok(())
@@ -108,7 +111,8 @@ impl Oracle {
             Ending::Unknown => "requests with unknown outcome",
         });
         if let Err(impossible) = fits {
-            let violation = acknowledged::answer(&asked.image, asked.what, &format!("{ending:?}"), impossible);
+            let violation =
+                acknowledged::answer(&asked.image, asked.what, &format!("{ending:?}"), impossible);
             self.chronicle.violate(violation);
         }
     }
@@ -146,6 +150,11 @@ impl Oracle {
         true
     }
 
+    /// Uploads whose clients still wait.
+    pub(crate) fn uploads_in_flight(&self) -> usize {
+        self.histories.values().map(History::uploads_in_flight).sum()
+    }
+
     /// The node began a new life.
     pub(crate) fn new_life(&mut self) {
         self.histories.values_mut().for_each(History::new_life);
@@ -174,9 +183,11 @@ impl Oracle {
 
     /// The read found an image without bytes.
     pub(crate) fn saw_no_bytes(&mut self, reading: &Reading) {
-        self.observe(reading, "no bytes", |state, _| {
-            matches!(state, State::Here(record) if record.content.is_none())
-        });
+        self.observe(
+            reading,
+            "no bytes",
+            |state, _| matches!(state, State::Here(record) if record.content.is_none()),
+        );
     }
 
     /// The read brought bytes: `range` cuts what was asked for out of a content of that size.
@@ -199,9 +210,11 @@ impl Oracle {
         match (right, candidates.first()) {
             (Some(right), _) => {
                 self.chronicle.count_many("bytes downloaded and checked", body.len() as u64);
-                self.observe(reading, "bytes", |state, _| {
-                    matches!(state, State::Here(record) if record.content == Some(right))
-                });
+                self.observe(
+                    reading,
+                    "bytes",
+                    |state, _| matches!(state, State::Here(record) if record.content == Some(right)),
+                );
             }
             (None, Some(first)) => self.report(|oracle| wrong(oracle, *first)),
             (None, None) => {
@@ -231,7 +244,8 @@ impl Oracle {
     /// The read was told that its range lies outside.
     pub(crate) fn saw_no_range(&mut self, reading: &Reading, range: impl Fn(usize) -> Option<Range<usize>>) {
         let outside = |content: ContentId| range(self.contents[content.0].bytes.len()).is_none();
-        let outside: Vec<_> = self.candidates(reading).into_iter().filter(|content| outside(*content)).collect();
+        let outside: Vec<_> =
+            self.candidates(reading).into_iter().filter(|content| outside(*content)).collect();
         self.observe(reading, "416", |state, _| {
             matches!(state, State::Here(record) if record.content.is_some_and(|id| outside.contains(&id)))
         });
@@ -247,7 +261,8 @@ impl Oracle {
         let known: BTreeSet<&String> = readings.iter().map(|reading| &reading.image).collect();
         let here = |state: &State| matches!(state, State::Here(_));
         let mut must = BTreeSet::new();
-        let mut may: BTreeSet<String> = self.histories.keys().filter(|id| !known.contains(id)).cloned().collect();
+        let mut may: BTreeSet<String> =
+            self.histories.keys().filter(|id| !known.contains(id)).cloned().collect();
         for Reading { image, since, .. } in readings {
             let Some(history) = self.histories.get(image) else { continue };
             if history.is_vague() || history.possible_since(*since).any(here) {

@@ -140,7 +140,9 @@ impl World {
                 Ok(false) => {}
                 Err(error) => {
                     let why = format!("the run did not come to an end: {error}");
-                    self.scene.chronicle.violate(crate::invariants::not_stuck::silent(RUN_MAX.as_secs(), &why));
+                    self.scene
+                        .chronicle
+                        .violate(crate::invariants::not_stuck::silent(RUN_MAX.as_secs(), &why));
                 }
             }
             self.mind_room(sim.elapsed());

@@ -1,84 +1,15 @@
 //! The connection itself, over loopback: framing, limits, time-outs, drain.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use peerglass_api::{ApiSettings, Auth, serve};
+use peerglass_api::ApiSettings;
 use peerglass_transfer::PackDisk;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
-use crate::node::{Node, node_with, raw};
-
-/// A node that listens on loopback.
-struct Server {
-    node: Node,
-    address: SocketAddr,
-    stop: CancellationToken,
-    served: JoinHandle<()>,
-}
-
-#[allow(clippy::disallowed_methods, reason = "a test stands where the node would: it owns listener and task")]
-async fn server(settings: ApiSettings) -> Server {
-    let node = node_with(settings, Auth::None).await;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let stop = CancellationToken::new();
-    let served = tokio::spawn(serve(listener, node.api.clone(), stop.clone()));
-    Server { node, address, stop, served }
-}
-
-impl Server {
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
-    }
-
-    /// Send bytes as they are and read until the server closes.
-    async fn exchange(&self, request: &[u8]) -> String {
-        let mut stream = self.connect().await;
-        // A server that refuses early may close before it has read everything.
-        drop(stream.write_all(request).await);
-        drop(stream.shutdown().await);
-        read_to_end(&mut stream).await
-    }
-
-    fn put(&self, id: &str, headers: &str, body: &str) -> String {
-        format!(
-            "PUT /v2/images/{id}/file HTTP/1.1\r\nHost: h\r\nContent-Type: application/octet-stream\r\n{headers}\r\n{body}"
-        )
-    }
-
-    async fn until_status(&self, id: &str, status: &str) {
-        for _ in 0..2000 {
-            if self.node.show(id).await["status"] == status {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        panic!("{id} did not become {status}");
-    }
-}
-
-async fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    // A reset instead of an end still leaves what came before.
-    drop(tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut bytes)).await);
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-async fn read_head(stream: &mut TcpStream) -> String {
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"\r\n\r\n") {
-        match stream.read_u8().await {
-            Ok(byte) => bytes.push(byte),
-            Err(_) => break,
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
+use crate::node::raw;
+use crate::server::{read_head, read_to_end, server};
 
 /// RB-09: the client says ten bytes and closes after five.
 #[tokio::test]

@@ -3,18 +3,23 @@
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod access;
 mod actions;
 mod auth;
+mod concurrent;
 mod create;
 mod data;
+mod doubt;
 mod errors;
 mod framing;
 mod hostile;
+mod linger;
 mod list;
 mod node;
 mod patch;
 mod range;
 mod records;
+mod server;
 mod tags;
 mod uploads;
 mod versions;

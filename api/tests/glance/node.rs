@@ -9,6 +9,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use peerglass_api::{Api, ApiParts, ApiSettings, Auth, Htpasswd};
 use peerglass_catalog::{MemoryKeyspace, Timestamp};
+use peerglass_consensus::Consensus;
 use peerglass_transfer::{MemoryPacks, Transfer, TransferDisk, TransferSettings, Workers};
 use serde_json::Value;
 use tower::ServiceExt;
@@ -24,6 +25,8 @@ pub(crate) struct Node {
     pub(crate) api: Api,
     /// Where the bytes are, for tests that damage them.
     pub(crate) packs: Arc<MemoryPacks>,
+    /// Who keeps them.
+    pub(crate) transfer: Transfer,
     headers: Vec<(String, String)>,
 }
 
@@ -63,20 +66,25 @@ pub(crate) async fn node() -> Node {
 
 /// A node with these settings.
 pub(crate) async fn node_with(settings: ApiSettings, auth: Auth) -> Node {
+    node_on(peerglass_consensus::testing::in_memory().await, settings, auth).await
+}
+
+/// A node on this catalog.
+pub(crate) async fn node_on(consensus: Consensus, settings: ApiSettings, auth: Auth) -> Node {
     let packs = Arc::new(MemoryPacks::new());
     let disk = TransferDisk { packs: Arc::clone(&packs) as _, index: Arc::new(MemoryKeyspace::new()) };
     let transfer = Transfer::open(TransferSettings::default(), disk, Workers::Inline, 7).await.unwrap();
     // Every question gets a later second, so that orders by time are total.
     let clock = AtomicI64::new(1_700_000_000);
     let api = Api::new(ApiParts {
-        consensus: peerglass_consensus::testing::in_memory().await,
-        transfer,
+        consensus,
+        transfer: transfer.clone(),
         settings,
         auth,
         now: Arc::new(move || Timestamp(clock.fetch_add(1, Ordering::Relaxed) * 1_000_000)),
         seed: 42,
     });
-    Node { api, packs, headers: Vec::new() }
+    Node { api, packs, transfer, headers: Vec::new() }
 }
 
 /// A node with the users alice and bob of projects of their own, a reader `rita` and a plain member

@@ -14,8 +14,8 @@ password_line() { printf '%s:%s\n' "$(htpasswd -nbB -C 5 "$1" "$(rev <<<"$1")" |
 check_sign_in() {
     local file=$WORK/users.htpasswd mine public
     {
-        password_line alice project-a:member
-        password_line bob project-b:member
+        password_line alice project-a:member,reader
+        password_line bob project-b:member,reader
         password_line carol project-a:reader
         password_line root-of-all project-ops:admin
     } >"$file"
@@ -31,7 +31,9 @@ check_sign_in() {
     same "http-basic: the owner is her project" project-a \
         "$(as alice openstack image show -f value -c owner "$mine" 2>&1)"
     check "http-basic: carol, same project, sees it" as carol openstack image show "$mine"
-    check "http-basic: and saves it" as carol openstack image save --file "$WORK/saved" "$mine"
+    same "http-basic: but as a reader has no bytes" 403 \
+        "$(status_of -u "carol:$(rev <<<carol)" "$URL/v2/images/$mine/file")"
+    check "http-basic: alice saves it" as alice openstack image save --file "$WORK/saved" "$mine"
     check "http-basic: the same bytes" cmp "$WORK/mine.bin" "$WORK/saved"
     same "http-basic: carol may only read" 403 "$(status_of -u "carol:$(rev <<<carol)" "$URL/v2/images" \
         -H 'Content-Type: application/json' -d '{"name":"no"}')"

@@ -7,6 +7,13 @@ use std::time::Duration;
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
 
+/// Counted whenever an append to a pack finds no room.
+pub(super) const PACKS_FULL: &str = "F-D8 pack disk full";
+/// Counted whenever a batch finds its database full.
+pub(super) const DATABASE_FULL: &str = "F-D8 database full";
+/// What explains an answer of 413.
+pub(crate) const DISK_FULL: [&str; 2] = [PACKS_FULL, DATABASE_FULL];
+
 /// A known bug, put back below the product code: the disk lies about one kind of sync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mutation {
@@ -146,10 +153,19 @@ impl DiskFaults {
         Duration::from_millis(millis)
     }
 
-    /// Whether the next sync fails (F-D5).
-    pub(crate) fn fails_sync(&self) -> bool {
-        let Drawn { dice, failing_syncs, .. } = &mut *self.locked();
-        self.is_armed() && fires(dice, failing_syncs)
+    /// Whether the next sync of `place` fails (F-D5).
+    pub(crate) fn fails_sync(&self, place: Place) -> bool {
+        let Drawn { dice, failing_syncs: (per_mille, left), .. } = &mut *self.locked();
+        // The log is synced at every write. What is synced rarely has to fail more often.
+        let times = match place {
+            Place::Log => 1,
+            Place::State | Place::Index | Place::Pack => 6,
+            Place::Directory => 12,
+        };
+        let mut chance = (*per_mille * times, *left);
+        let fails = self.is_armed() && fires(dice, &mut chance);
+        *left = chance.1;
+        fails
     }
 
     /// Whether the next read or append of a pack fails (F-D4).

@@ -12,7 +12,7 @@ use peerglass_catalog::apply_batch;
 use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, Fault, KeyRange, Keyspace, Read};
 use tokio::time::{Instant, sleep_until};
 
-use super::faults::{DiskFaults, Place};
+use super::faults::{DATABASE_FULL, DiskFaults, Place};
 use super::power::Power;
 use crate::dice::Dice;
 
@@ -125,7 +125,7 @@ impl Keyspace for SimKeyspace {
 
     fn write(&self, batch: Batch) -> Result<(), Fault> {
         if self.faults.fills_database() {
-            self.faults.chronicle.count("F-D8 database full");
+            self.faults.chronicle.count(DATABASE_FULL);
             self.power.mark_faulted();
             self.note(format_args!("full"));
             return Err(Fault::Io(io::ErrorKind::StorageFull.into()));
@@ -146,7 +146,7 @@ impl Keyspace for SimKeyspace {
         if self.faults.lies(self.place) {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let fails = self.faults.fails_sync();
+        let fails = self.faults.fails_sync(self.place);
         let done_at = Instant::now() + self.faults.sync_time();
         Box::pin(async move {
             if !on {

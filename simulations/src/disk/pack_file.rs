@@ -7,7 +7,7 @@ use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_transfer::{PackFile, PackId};
 use tokio::time::{Instant, sleep_until};
 
-use super::faults::{DiskFaults, Place};
+use super::faults::{DiskFaults, PACKS_FULL, Place};
 use super::power::Power;
 use crate::dice::Dice;
 
@@ -138,7 +138,7 @@ impl PackFile for SimFile {
             return Err(self.broken("F-D4 failed append"));
         }
         if !fits {
-            self.faults.chronicle.count("F-D8 pack disk full");
+            self.faults.chronicle.count(PACKS_FULL);
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -167,7 +167,7 @@ impl PackFile for SimFile {
         if self.faults.lies(Place::Pack) {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let fails = self.faults.fails_sync();
+        let fails = self.faults.fails_sync(Place::Pack);
         let done_at = Instant::now() + self.faults.sync_time();
         let file = Self {
             pack: self.pack,

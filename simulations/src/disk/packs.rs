@@ -209,7 +209,7 @@ impl PackDisk for SimPacks {
         if self.faults.lies(Place::Directory) {
             return Box::pin(std::future::ready(Ok(())));
         }
-        let fails = self.faults.fails_sync();
+        let fails = self.faults.fails_sync(Place::Directory);
         let done_at = Instant::now() + self.faults.sync_time();
         let disk = self.clone();
         Box::pin(async move {

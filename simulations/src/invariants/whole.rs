@@ -23,7 +23,13 @@ pub(crate) fn check(
     let header = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
     if body.len() != expected.len() {
         let expected = format!("{} bytes", expected.len());
-        return violation("I-D2 (no short success)", image, &range, expected, format!("{} bytes", body.len()));
+        return violation(
+            "I-D2 (no short success)",
+            image,
+            &range,
+            expected,
+            format!("{} bytes", body.len()),
+        );
     }
     if let Some(at) = first_difference(expected, body) {
         let (expected, got) = (format!("{:#04x}", expected[at]), format!("{:#04x}", body[at]));
@@ -39,11 +45,22 @@ pub(crate) fn check(
 }
 
 /// Check what arrived of an answer that broke off.
-pub(crate) fn check_part(image: &str, content: &Content, range: Range<usize>, part: &[u8]) -> Option<Violation> {
+pub(crate) fn check_part(
+    image: &str,
+    content: &Content,
+    range: Range<usize>,
+    part: &[u8],
+) -> Option<Violation> {
     let expected = &content.bytes[range.clone()];
     if part.len() > expected.len() {
         let longer = format!("{} bytes", part.len());
-        return violation("I-D1 (bytes are the uploaded ones)", image, &range, "no more bytes".into(), longer);
+        return violation(
+            "I-D1 (bytes are the uploaded ones)",
+            image,
+            &range,
+            "no more bytes".into(),
+            longer,
+        );
     }
     let at = first_difference(expected, part)?;
     let (expected, got) = (format!("{:#04x}", expected[at]), format!("{:#04x}", part[at]));

@@ -14,6 +14,9 @@ use super::state::{Op, State};
 /// outcomes on one image in one life of the node.
 const HYPOTHESES_MAX: usize = 4_000;
 
+/// What an upload is told while another one holds the image.
+const IN_PROGRESS: u16 = 409;
+
 /// One request, within its image's history.
 pub(crate) type OpId = u64;
 
@@ -29,6 +32,8 @@ struct Pending {
     op: Op,
     /// Whether its client still waits.
     in_flight: bool,
+    /// Status codes that some moment since it was sent would refuse it with.
+    refusals: BTreeSet<u16>,
 }
 
 /// What was possible between two events.
@@ -76,16 +81,15 @@ impl History {
     }
 
     /// A request is sent.
-    pub(crate) fn begin(&mut self, op: Op) -> (OpId, Since) {
+    pub(crate) fn begin(&mut self, op: Op) -> OpId {
         let id = self.next;
         self.next += 1;
-        let before = self.now();
-        self.pending.insert(id, Pending { op, in_flight: true });
+        self.pending.insert(id, Pending { op, in_flight: true, refusals: BTreeSet::new() });
         self.edit(|hypothesis| {
             hypothesis.left.insert(id);
         });
         self.close();
-        (id, before)
+        id
     }
 
     /// It was acknowledged.
@@ -97,17 +101,10 @@ impl History {
     }
 
     /// It was refused with `status`: it did not happen and never will.
-    pub(crate) fn refused(&mut self, id: OpId, since: Since, status: u16) -> Result<(), Impossible> {
+    pub(crate) fn refused(&mut self, id: OpId, status: u16) -> Result<(), Impossible> {
         let Some(pending) = self.pending.get(&id) else { return Ok(()) };
-        let allowed = self.vague
-            || self.window(since).any(|moment| {
-                let busy = pending.op.is_upload() && moment.uploads > 1 && status == 409;
-                let by_state = |state| matches!(pending.op.apply(state), Err(codes) if codes.contains(&status));
-                busy || moment.states.iter().any(by_state)
-            });
-        let possible = self.describe();
-        if !allowed {
-            return Err(Impossible(possible));
+        if !self.vague && !pending.refusals.contains(&status) {
+            return Err(Impossible(self.describe()));
         }
         self.never(id)
     }
@@ -130,7 +127,8 @@ impl History {
     /// The node began a new life: what it was asked before and nobody waits for either happened by
     /// now or never will.
     pub(crate) fn new_life(&mut self) {
-        let over: Vec<OpId> = self.pending.iter().filter(|(_, op)| !op.in_flight).map(|(id, _)| *id).collect();
+        let over: Vec<OpId> =
+            self.pending.iter().filter(|(_, op)| !op.in_flight).map(|(id, _)| *id).collect();
         for id in over {
             self.forget(id);
         }
@@ -161,6 +159,11 @@ impl History {
     /// Whether an upload may have been going on since.
     pub(crate) fn uploading_since(&self, since: Since) -> bool {
         self.window(since).any(|moment| moment.uploads > 0)
+    }
+
+    /// Uploads whose clients still wait.
+    pub(crate) fn uploads_in_flight(&self) -> usize {
+        self.pending.values().filter(|pending| pending.in_flight && pending.op.is_upload()).count()
     }
 
     /// Every state that is possible now.
@@ -225,6 +228,15 @@ impl History {
         let states = self.hypotheses.iter().map(|hypothesis| hypothesis.state.clone()).collect();
         let uploads = self.pending.values().filter(|pending| pending.op.is_upload()).count();
         self.moments.push(Moment { states, uploads });
+        for (id, pending) in &mut self.pending {
+            // Its own effect is no reason to refuse it, so only where it has not happened yet.
+            for hypothesis in self.hypotheses.iter().filter(|hypothesis| hypothesis.left.contains(id)) {
+                pending.refusals.extend(pending.op.apply(&hypothesis.state).err().unwrap_or_default());
+            }
+            if pending.op.is_upload() && uploads > 1 {
+                pending.refusals.insert(IN_PROGRESS);
+            }
+        }
     }
 
     fn describe(&self) -> String {

@@ -88,7 +88,9 @@ impl Op {
             }
             Self::Patch(changes) => patched(record, changes),
             Self::AddTag(tag) => Ok(with_tags(record, |tags| tags.insert(tag.clone()))),
-            Self::RemoveTag(tag) if record.tags.contains(tag) => Ok(with_tags(record, |tags| tags.remove(tag))),
+            Self::RemoveTag(tag) if record.tags.contains(tag) => {
+                Ok(with_tags(record, |tags| tags.remove(tag)))
+            }
             Self::RemoveTag(_) => Err(NOT_FOUND),
             Self::Deactivate | Self::Reactivate if record.life == Life::Queued => Err(FORBIDDEN),
             Self::Deactivate => Ok(State::Here(Record { life: Life::Deactivated, ..record.clone() })),

@@ -84,12 +84,12 @@ impl Client {
             return;
         };
         match self.dice.below(100) {
-            0..16 => drop(self.create().await),
-            16..36 => self.upload(&image).await,
-            36..42 => self.race(&image).await,
-            42..53 => self.patch(&image).await,
-            53..59 => self.add_tag(&image).await,
-            59..63 => self.remove_tag(&image).await,
+            0..18 => drop(self.create().await),
+            18..42 => self.upload(&image).await,
+            42..46 => self.race(&image).await,
+            46..55 => self.patch(&image).await,
+            55..60 => self.add_tag(&image).await,
+            60..63 => self.remove_tag(&image).await,
             63..70 => drop(self.show(&image).await),
             70..80 => drop(self.download(&image).await),
             80..86 => self.download_range(&image).await,
@@ -102,12 +102,18 @@ impl Client {
 
     /// An image to do something with: mostly one that may exist, sometimes any that ever did.
     fn choose(&mut self) -> Option<String> {
-        let ids = if self.dice.chance(950) { self.scene.oracle().ids_here() } else { self.scene.oracle().ids() };
+        let ids =
+            if self.dice.chance(950) { self.scene.oracle().ids_here() } else { self.scene.oracle().ids() };
         // Prefer the young: their uploads are still to come.
         (!ids.is_empty()).then(|| self.dice.pick(&ids).clone())
     }
 
-    pub(super) async fn ask(&mut self, what: &str, request: Request<RequestBody>, patience: Duration) -> Answer {
+    pub(super) async fn ask(
+        &mut self,
+        what: &str,
+        request: Request<RequestBody>,
+        patience: Duration,
+    ) -> Answer {
         let answer = self.wire.ask(request, patience).await;
         self.note(what, &answer);
         answer
@@ -117,7 +123,8 @@ impl Client {
         let chronicle = &self.scene.chronicle;
         match answer {
             Answer::Whole { status, body, .. } => {
-                chronicle.note(&self.name, format_args!("{what} -> {status}, {} {}", body.len(), short(body)));
+                chronicle
+                    .note(&self.name, format_args!("{what} -> {status}, {} {}", body.len(), short(body)));
             }
             Answer::Broken { status, received, why } => {
                 let received = received.len();
@@ -223,7 +230,13 @@ impl Client {
         self.change(image, "DELETE", Op::Delete, request::bare(Method::DELETE, &path(image))).await
     }
 
-    async fn change(&mut self, image: &str, what: &'static str, op: Op, request: Request<RequestBody>) -> Ending {
+    async fn change(
+        &mut self,
+        image: &str,
+        what: &'static str,
+        op: Op,
+        request: Request<RequestBody>,
+    ) -> Ending {
         let event = format!("{what} {image} {op:?}");
         let asked = self.scene.oracle().ask(image, what, op);
         let answer = self.ask(&event, request, PATIENCE).await;

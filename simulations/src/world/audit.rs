@@ -55,7 +55,8 @@ impl Audit {
                 phantom.into_iter().for_each(|phantom| self.scene.chronicle.violate(phantom));
             }
         }
-        for image in self.scene.oracle().ids() {
+        let known = self.scene.oracle().ids();
+        for image in known {
             self.client.show(&image).await;
         }
         let interrupted = self.interrupt_uploads().await;
@@ -134,7 +135,8 @@ impl Audit {
                 Downloaded::Failed(how) => how,
             };
             let withheld = whole::withheld(image, got.clone());
-            let violation = if deleted > 0 { Some(independent::harmed(image, deleted, &got)) } else { withheld };
+            let violation =
+                if deleted > 0 { Some(independent::harmed(image, deleted, &got)) } else { withheld };
             violation.into_iter().for_each(|violation| self.scene.chronicle.violate(violation));
         }
     }

@@ -170,8 +170,7 @@ impl Berth {
         if !life.ready && life.number > 0 {
             self.0.scene.chronicle.count("F-P2 crash during recovery");
         }
-        let uploads = life.usage.map_or(0, |usage| usage.uploads);
-        if uploads > 0 {
+        if self.0.scene.oracle().uploads_in_flight() > 0 {
             self.0.scene.chronicle.count("crash while an upload was going on");
         }
         machine.crash(kind);

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use peerglass_catalog::UploadId;
 use tokio::sync::oneshot;
+use tracing::Instrument;
 
 use super::receive::{Reception, receive};
 use crate::call::{Answer, Call};
@@ -47,7 +48,7 @@ pub(crate) async fn upload(call: Call, body: Body) -> Answer {
     let (answer, told) = oneshot::channel();
     let upload = UploadId(u128::from_le_bytes(call.api.random()));
     let reception = Reception { api: call.api.clone(), image: image.id, upload, announced_bytes, answer };
-    call.api.uploads.spawn(receive(reception, body));
+    call.api.uploads.spawn(receive(reception, body).in_current_span());
     told.await.unwrap_or(Err(ApiError::UploadInterrupted))?;
     Ok(no_content())
 }

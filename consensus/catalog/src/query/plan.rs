@@ -1,6 +1,8 @@
 //! Chooses which index entries answer a query, and in which order they already are.
 
-use super::{Direction, Filter, ImageQuery, SortKey, TextField, Viewer, VisibilityFilter};
+use std::collections::BTreeSet;
+
+use super::{Direction, Filter, ImageQuery, SortKey, TextField, VisibilityFilter};
 use crate::image::{Image, Visibility};
 use crate::index::{self, Facet, Scope};
 
@@ -29,7 +31,7 @@ pub(super) enum Order {
 
 impl Plan {
     pub(super) fn of(query: &ImageQuery) -> Self {
-        let scopes = scopes(&query.viewer, query.visibility);
+        let scopes = scopes(query);
         let streams = |facet, values: &[Vec<u8>]| {
             let mut streams = Vec::new();
             for scope in &scopes {
@@ -71,17 +73,18 @@ impl Plan {
 
 /// The audiences whose union holds every candidate. Their entries may hold more than the caller
 /// may see or asked for; each record is checked.
-fn scopes(viewer: &Viewer, wanted: VisibilityFilter) -> Vec<Scope<'_>> {
+fn scopes(query: &ImageQuery) -> Vec<Scope<'_>> {
     use Visibility::{Community, Private, Public, Shared};
     let everything = [Public, Private, Shared, Community].map(Scope::Visibility);
-    if viewer.admin {
-        return match wanted {
-            VisibilityFilter::Only(visibility) => vec![Scope::Visibility(visibility)],
-            VisibilityFilter::Default | VisibilityFilter::All => everything.to_vec(),
+    if query.viewer.admin {
+        return match (wanted_owners(&query.filters), query.visibility) {
+            (Some(owners), _) => owners,
+            (None, VisibilityFilter::Only(visibility)) => vec![Scope::Visibility(visibility)],
+            (None, VisibilityFilter::Default | VisibilityFilter::All) => everything.to_vec(),
         };
     }
-    let own = viewer.project.as_deref().map(Scope::Owner);
-    match wanted {
+    let own = query.viewer.project.as_deref().map(Scope::Owner);
+    match query.visibility {
         VisibilityFilter::Only(open @ (Public | Community)) => vec![Scope::Visibility(open)],
         VisibilityFilter::Only(Private | Shared) => own.into_iter().collect(),
         VisibilityFilter::Default => own.into_iter().chain([Scope::Visibility(Public)]).collect(),
@@ -89,6 +92,22 @@ fn scopes(viewer: &Viewer, wanted: VisibilityFilter) -> Vec<Scope<'_>> {
             own.into_iter().chain([Scope::Visibility(Public), Scope::Visibility(Community)]).collect()
         }
     }
+}
+
+/// The projects a list is restricted to, if it is to few enough.
+fn wanted_owners(filters: &[Filter]) -> Option<Vec<Scope<'_>>> {
+    filters.iter().find_map(|filter| match filter {
+        Filter::Text { field: TextField::Owner, any_of } if any_of.len() <= LOOKED_UP_VALUES_MAX => {
+            let owners: BTreeSet<&str> = any_of.iter().map(String::as_str).collect();
+            Some(owners.into_iter().map(Scope::Owner).collect())
+        }
+        Filter::Text { .. }
+        | Filter::Number { .. }
+        | Filter::Time { .. }
+        | Filter::Protected(_)
+        | Filter::Tag(_)
+        | Filter::Property { .. } => None,
+    })
 }
 
 /// The single key a sort amounts to in an index, whose entries end in `created_at`, `id`.

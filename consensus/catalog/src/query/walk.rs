@@ -4,7 +4,7 @@
 //!
 //! * Sorted by one key in one direction, without filters or with one that an index answers: what the
 //!   page holds, whatever the catalog holds. Glance's default order with an exact `id`, `name`,
-//!   `tag`, custom property, format or `status` is such a query.
+//!   `tag`, custom property, format or `status`, and an administrator's with an `owner`, are such queries.
 //! * With further filters: the page plus the images read and left out on the way.
 //! * An indexed filter under another order than the default: as many records as match the filter.
 //! * Several keys that no index combines, or mixed directions: every record the caller may see.

@@ -22,7 +22,7 @@ fn has_tag(tag: &'static str) -> impl Fn(&State) -> bool {
 #[test]
 fn an_unknown_outcome_leaves_both_possible() {
     let mut history = History::certain(queued());
-    let (id, _) = history.begin(Op::AddTag("x".into()));
+    let id = history.begin(Op::AddTag("x".into()));
     history.unknown(id);
     let since = history.now();
     assert!(history.observe(since, |state| !has_tag("x")(state)).is_ok());
@@ -36,7 +36,7 @@ fn an_unknown_outcome_leaves_both_possible() {
 #[test]
 fn a_restart_ends_what_nobody_waits_for() {
     let mut history = History::certain(queued());
-    let (id, _) = history.begin(Op::AddTag("x".into()));
+    let id = history.begin(Op::AddTag("x".into()));
     history.unknown(id);
     history.new_life();
     let since = history.now();
@@ -49,7 +49,7 @@ fn a_restart_ends_what_nobody_waits_for() {
 #[test]
 fn an_acknowledged_change_must_be_there() {
     let mut history = History::certain(queued());
-    let (id, _) = history.begin(Op::AddTag("x".into()));
+    let id = history.begin(Op::AddTag("x".into()));
     history.done(id).unwrap();
     let since = history.now();
     assert!(history.observe(since, |state| *state == queued()).is_err());
@@ -59,17 +59,17 @@ fn an_acknowledged_change_must_be_there() {
 #[test]
 fn two_uploads_cannot_both_win() {
     let mut history = History::certain(queued());
-    let (first, since) = history.begin(Op::Upload(ContentId(1)));
-    let (second, _) = history.begin(Op::Upload(ContentId(2)));
+    let first = history.begin(Op::Upload(ContentId(1)));
+    let second = history.begin(Op::Upload(ContentId(2)));
     history.done(first).unwrap();
     assert!(history.done(second).is_err());
-    assert!(history.refused(first, since, 409).is_ok(), "a request that is over is not checked again");
+    assert!(history.refused(first, 409).is_ok(), "a request that is over is not checked again");
 }
 
 /// 404 for an image that certainly exists is a lost image, not a refusal.
 #[test]
 fn a_refusal_needs_a_reason() {
     let mut history = History::certain(queued());
-    let (id, since) = history.begin(Op::Delete);
-    assert!(history.refused(id, since, 404).is_err());
+    let id = history.begin(Op::Delete);
+    assert!(history.refused(id, 404).is_err());
 }
