@@ -3,7 +3,8 @@
 //! # What it promises
 //!
 //! * No more connections are open than allowed, in all and from one address.
-//! * A client that connects and sends no complete request head is cut off in bounded time.
+//! * A client that connects and sends no complete request head is cut off in bounded time, and a
+//!   connection without a request is kept alive no longer than allowed.
 //! * An answer given before the request's body was read reaches a client that is still sending.
 //! * After `stop`, requests in flight may finish until the drain time is over; then they are cut, and
 //!   uploads among them release their images before this returns.
@@ -100,7 +101,9 @@ fn builder(settings: &ApiSettings) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(settings.header_read_timeout)
+        // The first head has a shorter limit, in `requests`. A later one needs none of its own: whoever
+        // sends it slowly holds the connection no longer than whoever sends nothing.
+        .header_read_timeout(settings.keep_alive_timeout)
         .max_headers(settings.headers_max)
         .max_buf_size(READ_BUFFER_BYTES.max(settings.header_bytes_max));
     builder
@@ -158,8 +161,7 @@ where
         front.clone().call(request)
     });
     let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
-    // Which protocol a client speaks is not known before its first bytes, and waiting for those has
-    // no limit of its own.
+    // Which protocol a client speaks is not known before its first bytes, so this limit is kept here.
     tokio::select! {
         biased;
         ended = served.as_mut() => return ended,

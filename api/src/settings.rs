@@ -49,9 +49,13 @@ pub struct ApiSettings {
     pub json_bytes_max: usize,
     /// How deep JSON may nest.
     pub json_depth_max: usize,
-    /// Seconds a client may take to send a request's headers, also on a connection kept alive.
+    /// Seconds a client may take from connecting to the end of its first request's headers.
     #[serde(with = "seconds")]
     pub header_read_timeout: Duration,
+    /// Seconds from an answer to the end of the next request's headers on the same connection. Longer
+    /// than load balancers keep idle connections, or they would use one that is just being closed.
+    #[serde(with = "seconds")]
+    pub keep_alive_timeout: Duration,
     /// Seconds the API waits for a body that does not come. A body that trickles slower than
     /// [`ApiSettings::body_window_bytes_min`] in this time counts as not coming.
     #[serde(with = "seconds")]
@@ -94,6 +98,7 @@ impl Default for ApiSettings {
             json_bytes_max: MIB,
             json_depth_max: 64,
             header_read_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(75),
             body_idle_timeout: Duration::from_secs(60),
             body_window_bytes_min: 4 * KIB,
             connections_max: 4096,
@@ -144,6 +149,7 @@ impl ApiSettings {
             ("http2_streams_max", self.http2_streams_max as usize),
             ("password_checks_max", self.password_checks_max),
             ("header_read_timeout", usize::from(!self.header_read_timeout.is_zero())),
+            ("keep_alive_timeout", usize::from(!self.keep_alive_timeout.is_zero())),
             ("body_idle_timeout", usize::from(!self.body_idle_timeout.is_zero())),
         ];
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {

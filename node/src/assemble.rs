@@ -55,6 +55,17 @@ pub enum StartError {
     Abandon(#[from] SubmitError),
 }
 
+/// Why a running node has to end. What was acknowledged is safe; the next start reads what is there.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeFailure {
+    /// The log or the catalog.
+    #[error(transparent)]
+    Consensus(ConsensusError),
+    /// The index of the chunks.
+    #[error("the chunk index could not be made durable; this node's disk cannot be trusted")]
+    ChunkIndex,
+}
+
 /// Start a node with these settings in these surroundings.
 ///
 /// When it returns, the API accepts requests. Uploads that the last run of this node did not
@@ -106,8 +117,11 @@ const API_SEED: u64 = 0x4150_495f_5345_4544;
 
 impl Node {
     /// Resolves when the node can no longer do its work and has to end.
-    pub async fn failed(&self) -> ConsensusError {
-        self.consensus.ended().await
+    pub async fn failed(&self) -> NodeFailure {
+        tokio::select! {
+            error = self.consensus.ended() => NodeFailure::Consensus(error),
+            () = self.transfer.failed() => NodeFailure::ChunkIndex,
+        }
     }
 
     /// The chunks of this node, for whoever watches it.

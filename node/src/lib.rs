@@ -13,7 +13,7 @@ pub mod stop;
 mod surroundings;
 pub mod telemetry;
 
-pub use assemble::{Node, StartError, assemble};
+pub use assemble::{Node, NodeFailure, StartError, assemble};
 pub use config::Settings;
 pub use lock::{DataDirLock, LockError};
 pub use surroundings::{ApiPort, Disk, MachineError, Surroundings};

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
-use peerglass_simulations::{Coverage, Mutation, Options, Report, coverage, run_apart};
+use peerglass_simulations::{Coverage, Mutation, Options, Report, Violation, coverage, run_apart};
 
 /// Play a node through crashes and bad disks, and check every promise it made.
 #[derive(Parser)]
@@ -37,6 +37,9 @@ struct Cli {
     /// Play all seeds, also after one broke a promise.
     #[arg(long)]
     keep_going: bool,
+    /// Play each seed twice and compare the events.
+    #[arg(long)]
+    twice: bool,
     /// Worlds played at once.
     #[arg(long, default_value_t = 2)]
     threads: u64,
@@ -119,7 +122,10 @@ fn play_seeds(cli: &Cli, first: u64, last: u64) -> Played {
             if seed > last {
                 return;
             }
-            let report = run_apart(seed, options);
+            let mut report = run_apart(seed, options);
+            if cli.twice {
+                compare(&mut report, &run_apart(seed, options));
+            }
             let mut played = played.lock().expect("a reporting thread does not panic");
             played.seeds += 1;
             coverage::add(&mut played.coverage, &report.coverage);
@@ -141,6 +147,24 @@ fn play_seeds(cli: &Cli, first: u64, last: u64) -> Played {
         }
     });
     played.into_inner().expect("a reporting thread does not panic")
+}
+
+/// A seed that plays differently the second time cannot be replayed, which is as bad as a broken promise.
+fn compare(first: &mut Report, second: &Report) {
+    if first.trace_digest() == second.trace_digest() {
+        return;
+    }
+    let (ours, theirs) = (&first.events, &second.events);
+    let at = ours.iter().zip(theirs).position(|(ours, theirs)| ours != theirs);
+    let at = at.unwrap_or(ours.len().min(theirs.len()));
+    let event = |events: &[String]| events.get(at).cloned().unwrap_or_else(|| "the end".to_owned());
+    let violation = Violation {
+        invariant: "one seed, one run",
+        subject: format!("event {at}"),
+        expected: event(ours),
+        got: event(theirs),
+    };
+    first.violation = Some(violation);
 }
 
 fn print_report(cli: &Cli, report: &Report) {

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 use turmoil::net::{TcpListener, TcpStream};
 
 /// The name of the node in the simulated network.
@@ -20,15 +22,14 @@ pub(crate) const NODE: &str = "node";
 /// The port of its API.
 pub(crate) const PORT: u16 = 9292;
 
+/// How soon a client notices that the machine it talks to is gone.
+const CRASH_NOTICED: Duration = Duration::from_millis(40);
+
 /// Accepts API connections from the simulated network.
 pub(crate) struct SimListener(TcpListener);
 
 impl SimListener {
     pub(crate) async fn bind() -> io::Result<Self> {
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "this is the seam: the simulated network's own listener"
-        )]
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
         Ok(Self(listener))
     }
@@ -80,6 +81,8 @@ pub(crate) enum Answer {
 /// One client's way to the node. It keeps a connection open between requests while that works.
 pub(crate) struct Wire {
     open: Option<Open>,
+    /// How often the node's machine crashed so far.
+    crashes: Arc<AtomicU64>,
 }
 
 struct Open {
@@ -89,9 +92,10 @@ struct Open {
 }
 
 impl Wire {
-    /// Not connected yet.
-    pub(crate) fn new() -> Self {
-        Self { open: None }
+    /// Not connected yet. `crashes` counts the crashes of the node's machine, which say no goodbye:
+    /// a client that waits for an answer notices them by this count.
+    pub(crate) fn new(crashes: Arc<AtomicU64>) -> Self {
+        Self { open: None, crashes }
     }
 
     /// Close the connection, so that the next request opens another.
@@ -104,7 +108,15 @@ impl Wire {
         let deadline = Instant::now() + patience;
         let mut received = BytesMut::new();
         let mut status = None;
+        let crash = crash(Arc::clone(&self.crashes));
         let talk = self.talk(request, &mut status, &mut received);
+        let talk = async {
+            tokio::select! {
+                biased;
+                done = talk => done,
+                () = crash => Err("reset"),
+            }
+        };
         let broken = match timeout_at(deadline, talk).await {
             Ok(Ok(headers)) => {
                 if let Some(status) = status {
@@ -135,6 +147,14 @@ impl Wire {
         let headers = answer.headers().clone();
         receive(answer.into_body(), received).await?;
         Ok(headers)
+    }
+}
+
+/// Resolves some time after the machine crashed.
+async fn crash(crashes: Arc<AtomicU64>) {
+    let before = crashes.load(Ordering::Relaxed);
+    while crashes.load(Ordering::Relaxed) == before {
+        sleep(CRASH_NOTICED).await;
     }
 }
 

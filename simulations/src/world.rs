@@ -8,6 +8,7 @@
 mod audit;
 mod berth;
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -77,9 +78,9 @@ pub fn run(seed: u64, options: Options) -> Report {
     chronicle.note("world", format_args!("{plan:?}"));
     let faults = DiskFaults::draw(seed, options.mutation, chronicle.clone());
     let oracle = Arc::new(Mutex::new(Oracle::new(chronicle.clone())));
-    let scene = Scene { seed, chronicle: chronicle.clone(), oracle };
+    let scene = Scene { seed, chronicle: chronicle.clone(), oracle, crashes: Arc::default() };
     let berth = Berth::new(seed, plan.clone(), Machine::new(seed, faults), scene.clone());
-    let mut world = World { plan, scene, berth, down_until: None, crashes: 0 };
+    let mut world = World { plan, scene, berth, down_until: None };
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .epoch(UNIX_EPOCH + Duration::from_secs(EPOCH_S))
@@ -102,7 +103,6 @@ struct World {
     berth: Berth,
     /// While the machine is off: until when.
     down_until: Option<Duration>,
-    crashes: u64,
 }
 
 impl World {
@@ -110,7 +110,7 @@ impl World {
         let berth = self.berth.clone();
         sim.host(NODE, move || berth.clone().live());
         for client in 0..self.plan.clients {
-            let name = format!("client{client}");
+            let name = client_name(client);
             let work = Client::new(&name, self.scene.clone()).work(self.plan.actions_each);
             sim.client(name, async move {
                 work.await;
@@ -186,12 +186,21 @@ impl World {
     }
 
     fn crash(&mut self, sim: &mut Sim<'_>, kind: CrashKind) {
-        self.crashes += 1;
         // The disks first: what the dying tasks do when they are dropped reaches nothing any more.
         self.berth.crash(kind);
+        // Nor do goodbyes reach the clients. A machine that loses power sends none, and the order in
+        // which tokio drops tasks depends on how many it ran before in this process.
+        let clients: Vec<String> = (0..self.plan.clients).map(client_name).collect();
+        clients.iter().for_each(|client| sim.partition(NODE, client.as_str()));
         sim.crash(NODE);
+        clients.iter().for_each(|client| sim.repair(NODE, client.as_str()));
+        self.scene.crashes.fetch_add(1, Ordering::Relaxed);
         self.down_until = Some(sim.elapsed() + self.berth.downtime());
     }
+}
+
+fn client_name(client: u64) -> String {
+    format!("client{client}")
 }
 
 /// Run `seed` on a thread of its own, and report a panic as what it is.

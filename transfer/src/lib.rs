@@ -12,6 +12,7 @@ mod chunking;
 pub mod disk;
 mod download;
 mod error;
+mod fail_stop;
 mod format;
 mod index;
 mod ledger;

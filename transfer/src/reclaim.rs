@@ -108,7 +108,7 @@ where
     let store = transfer.store.clone();
     work(transfer, move || Ok(recover::resume(&store)?)).await?;
     for root in index::drops(&*ledger.index).map_err(Failure::from)? {
-        let_go(transfer, root).await?;
+        let_go_if_readable(transfer, root).await?;
     }
     let mut after = None;
     loop {
@@ -155,7 +155,7 @@ where
     let begun = ledger.begin_drop(&root).map_err(Failure::from)?;
     drop(questioned);
     if begun {
-        let_go(transfer, root).await?;
+        let_go_if_readable(transfer, root).await?;
     }
     Ok(begun)
 }
@@ -169,6 +169,20 @@ struct Questioned<'a> {
 impl Drop for Questioned<'_> {
     fn drop(&mut self) {
         self.store.ledger.unquestion(&self.root);
+    }
+}
+
+/// Count down what a manifest names, or report that its pages are damaged or lost.
+///
+/// Without its pages nobody knows what it counted for. That much stays on the disk until the same
+/// image is uploaded again; it must not keep everything else there as well.
+async fn let_go_if_readable(transfer: &Arc<Inner>, name: ManifestRoot) -> Result<(), Failure> {
+    match let_go(transfer, name).await {
+        Err(Failure::Content(error)) => {
+            tracing::error!(manifest = %name.0, %error, "a deleted image's manifest is damaged; its chunks stay");
+            Ok(())
+        }
+        done => done,
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, watch};
 use crate::disk::TransferDisk;
 use crate::download::{self, Download};
 use crate::error::{DownloadError, OpenError, ReclaimError, UploadError};
+use crate::fail_stop::FailStop;
 use crate::reclaim::{self, Reclaimed};
 use crate::recover;
 use crate::segment::Segments;
@@ -35,6 +36,8 @@ pub(crate) struct Inner {
     pub(crate) segments: Arc<Segments>,
     /// Set once, by `stop`. Every upload in progress has a receiver.
     pub(crate) stopping: watch::Sender<bool>,
+    /// Whether the index can no longer be trusted.
+    pub(crate) failed: watch::Receiver<bool>,
     /// One reclaim at a time: two would count the same manifest down twice.
     pub(crate) reclaiming: Mutex<()>,
 }
@@ -67,8 +70,11 @@ impl Transfer {
         seed: u64,
     ) -> Result<Self, OpenError> {
         let _ = seed;
-        let store = recover::open(disk, workers).await?;
+        let index = Arc::new(FailStop::new(disk.index));
+        let failed = index.failed();
+        let store = recover::open(TransferDisk { packs: disk.packs, index }, workers).await?;
         let inner = Inner {
+            failed,
             settings,
             store,
             workers,
@@ -122,6 +128,15 @@ impl Transfer {
             chunks: totals.live_blobs,
             uploads,
             downloads,
+        }
+    }
+
+    /// Resolves when this node's disk can no longer be trusted with bytes: its index failed to sync.
+    /// Uploads and reclaim are refused from then on, and the node should end.
+    pub async fn failed(&self) {
+        let mut failed = self.inner.failed.clone();
+        if failed.wait_for(|failed| *failed).await.is_err() {
+            std::future::pending::<()>().await;
         }
     }
 

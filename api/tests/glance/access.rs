@@ -110,10 +110,11 @@ async fn every_end_is_logged_once() {
     let (log, _guard) = Log::json(Level::INFO);
     let node = node_with_users().await;
     node.get("/v2/images").await.expect(401);
-    node.user("bob").get("/v2/images/nothing").await.expect(404);
-    node.user("bob").send("OPTIONS", "/nowhere", "").await;
+    let bob = node.user("bob");
+    bob.get("/v2/images/nothing").await.expect(404);
+    bob.send("OPTIONS", "/nowhere", "").await;
     let never = Body::from_stream(futures::stream::pending::<Result<Vec<u8>, io::Error>>());
-    let waiting = node.user("bob").send("POST", "/v2/images", never);
+    let waiting = bob.send("POST", "/v2/images", never);
     assert!(tokio::time::timeout(Duration::from_millis(20), waiting).await.is_err());
     let lines = log.access();
     assert_eq!(lines.len(), 4, "{}", log.written());

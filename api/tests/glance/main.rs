@@ -13,6 +13,7 @@ mod doubt;
 mod errors;
 mod framing;
 mod hostile;
+mod keep_alive;
 mod linger;
 mod list;
 mod node;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub(crate) struct Scene {
     pub(crate) seed: u64,
     pub(crate) chronicle: Chronicle,
     pub(crate) oracle: Arc<Mutex<Oracle>>,
+    /// How often the node's machine crashed so far.
+    pub(crate) crashes: Arc<AtomicU64>,
 }
 
 impl Scene {
@@ -61,7 +64,8 @@ pub(crate) struct Client {
 impl Client {
     pub(crate) fn new(name: &str, scene: Scene) -> Self {
         let dice = Dice::new(scene.seed, name);
-        Self { name: name.to_owned(), dice, scene, wire: Wire::new(), created: 0 }
+        let wire = Wire::new(Arc::clone(&scene.crashes));
+        Self { name: name.to_owned(), dice, scene, wire, created: 0 }
     }
 
     /// Do `actions` things, one after the other.

@@ -1,5 +1,7 @@
 //! Uploads: whole ones, broken ones, and two at once.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use futures::future::join;
 
@@ -51,7 +53,7 @@ impl Client {
         let (asked_too, bytes_too, dice_too) = self.prepare(image, other);
         self.scene.chronicle.count("two uploads to one image at once");
         let file = format!("{}/file", path(image));
-        let mut second = Wire::new();
+        let mut second = Wire::new(Arc::clone(&self.scene.crashes));
         let (answer, answer_too) = join(
             self.wire.ask(request::upload(&file, bytes, one, dice), PATIENCE_FOR_BYTES),
             second.ask(request::upload(&file, bytes_too, other, dice_too), PATIENCE_FOR_BYTES),
