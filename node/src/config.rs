@@ -7,7 +7,7 @@
 mod section;
 mod sections;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
@@ -43,12 +43,14 @@ pub enum SettingsError {
         source: std::io::Error,
     },
     /// The file is not TOML, or has an unknown key or a value of the wrong type.
-    #[error("{}: {source}", path.display())]
+    #[error("{}:{line}: {problem}", path.display())]
     Malformed {
         /// Which file.
         path: PathBuf,
-        /// Where and why.
-        source: Box<toml::de::Error>,
+        /// Which line, counted from 1.
+        line: usize,
+        /// What is wrong, in one line.
+        problem: String,
     },
     /// Anyone who can reach the address would be an administrator.
     #[error(
@@ -72,6 +74,15 @@ pub enum SettingsError {
     },
 }
 
+impl SettingsError {
+    fn malformed(path: &Path, text: &str, error: &toml::de::Error) -> Self {
+        let start = error.span().map_or(0, |span| span.start);
+        let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+        let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::Malformed { path: path.to_owned(), line, problem }
+    }
+}
+
 impl Settings {
     /// The settings of this start.
     pub fn load(options: &ServeOptions) -> Result<Self, SettingsError> {
@@ -80,10 +91,7 @@ impl Settings {
             Some(path) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|source| SettingsError::Unreadable { path: path.clone(), source })?;
-                toml::from_str(&text).map_err(|source| SettingsError::Malformed {
-                    path: path.clone(),
-                    source: Box::new(source),
-                })?
+                toml::from_str(&text).map_err(|error| SettingsError::malformed(path, &text, &error))?
             }
         };
         settings.overlay(options);

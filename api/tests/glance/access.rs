@@ -1,7 +1,7 @@
 //! The access log: what is in it, what is not, and that no client can write it.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,7 +19,7 @@ use crate::server::{read_head, server};
 
 /// What was logged on this thread.
 #[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -33,12 +33,12 @@ impl io::Write for Log {
 
 impl Log {
     /// Collect JSON lines as a node writes them, until the guard is dropped.
-    fn json(level: Level) -> (Self, DefaultGuard) {
+    pub(crate) fn json(level: Level) -> (Self, DefaultGuard) {
         let log = Self::default();
         let lines = log.clone();
         let format = tracing_subscriber::fmt().json().flatten_event(true).with_current_span(true);
         let format = format.with_span_list(false).with_max_level(level).with_writer(move || lines.clone());
-        (log, tracing::subscriber::set_default(format.finish()))
+        (log, listen(format.finish()))
     }
 
     /// Collect text lines as a node writes them.
@@ -46,14 +46,14 @@ impl Log {
         let log = Self::default();
         let lines = log.clone();
         let format = tracing_subscriber::fmt().with_ansi(false).with_writer(move || lines.clone());
-        (log, tracing::subscriber::set_default(format.finish()))
+        (log, listen(format.finish()))
     }
 
     fn written(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
 
-    fn lines(&self) -> Vec<Value> {
+    pub(crate) fn lines(&self) -> Vec<Value> {
         self.written().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
@@ -71,6 +71,21 @@ impl Log {
         }
         panic!("not one line: {}", self.written());
     }
+}
+
+/// Send this thread's lines there.
+///
+/// tracing remembers for each place in the code whether anybody listens, and with a single listener it
+/// asks only the thread that comes by first. One that all other tests have keeps every place awake.
+fn listen(subscriber: impl tracing::Subscriber + Send + Sync) -> DefaultGuard {
+    static EVERYWHERE: Once = Once::new();
+    EVERYWHERE.call_once(|| {
+        let nowhere = tracing_subscriber::fmt().with_max_level(Level::INFO).with_writer(io::sink);
+        tracing::subscriber::set_global_default(nowhere.finish()).unwrap();
+    });
+    let guard = tracing::subscriber::set_default(subscriber);
+    tracing::callsite::rebuild_interest_cache();
+    guard
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@ use peerglass_catalog::keyspace::{BoxFuture, Direction, Entries, KeyRange, Read}
 use peerglass_catalog::{Batch, Fault, Keyspace, MemoryKeyspace};
 use peerglass_consensus::{Consensus, ConsensusDisk, ConsensusSettings};
 use tokio::sync::Notify;
+use tracing::Level;
 
+use crate::access::Log;
 use crate::node::{Node, node_on, raw};
 
 /// A log whose syncs fail from the moment it is told to.
@@ -58,7 +60,9 @@ async fn reclaim_all(node: &Node) -> u64 {
 /// The bytes are durable, and whether the image names them is not known: they must stay.
 #[tokio::test]
 async fn bytes_whose_announcement_is_in_doubt_are_kept() {
+    let (lines, _guard) = Log::json(Level::INFO);
     let (node, log) = node_on_breakable().await;
+    let node = node.with("x-openstack-request-id", "req-doubt");
     let id = node.create(raw()).await;
     let go = Arc::new(Notify::new());
     let (last, breaking) = (Arc::clone(&go), async {
@@ -80,6 +84,10 @@ async fn bytes_whose_announcement_is_in_doubt_are_kept() {
     ended.expect("an upload that cannot be settled does not hold up the end");
     assert_eq!(reclaim_all(&node).await, 0);
     assert!(node.transfer.usage().referenced_bytes >= 8);
+    for message in ["request failed", "image not released yet"] {
+        let line = lines.lines().into_iter().find(|line| line["message"] == message).unwrap();
+        assert_eq!(line["span"]["request_id"], "req-doubt", "{line}");
+    }
 }
 
 /// The same disk fails before a byte was read: nothing to keep, and the client is told to try again.

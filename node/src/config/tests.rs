@@ -55,3 +55,16 @@ fn limits_that_contradict_each_other_are_refused() {
         assert!(matches!(parse(text).unwrap().validate(), Err(SettingsError::OutOfRange { .. })), "{text}");
     }
 }
+
+#[test]
+fn a_malformed_file_is_one_line_that_says_where() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("peerglass.toml");
+    for (text, line, word) in [("[api]\nimage_size_cop = 5\n", 2, "image_size_cop"), ("\n\n[api\n", 3, "")] {
+        std::fs::write(&path, text).unwrap();
+        let options = ServeOptions { config: Some(path.clone()), ..ServeOptions::default() };
+        let message = Settings::load(&options).unwrap_err().to_string();
+        assert!(message.starts_with(&format!("{}:{line}: ", path.display())), "{message}");
+        assert!(message.contains(word) && !message.contains('\n'), "{message}");
+    }
+}
