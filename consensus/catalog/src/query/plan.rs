@@ -30,7 +30,7 @@ pub(super) enum Order {
 }
 
 impl Plan {
-    pub(super) fn of(query: &ImageQuery) -> Self {
+    pub(super) fn of(query: &ImageQuery, marker: Option<&Image>) -> Self {
         let scopes = scopes(query);
         let streams = |facet, values: &[Vec<u8>]| {
             let mut streams = Vec::new();
@@ -41,8 +41,8 @@ impl Plan {
             streams
         };
         if let Some(chosen) = Lookup::choose(&query.filters) {
-            let sort: Vec<_> =
-                query.sort.iter().copied().filter(|(key, _)| chosen.fixes != Some(*key)).collect();
+            let fixed = chosen.fixes.filter(|key| chosen.has_value_of(*key, marker));
+            let sort: Vec<_> = query.sort.iter().copied().filter(|(key, _)| fixed != Some(*key)).collect();
             let order = match aligned(&sort) {
                 Some((SortKey::CreatedAt, direction)) => Order::Wanted(None, direction),
                 _ => Order::Other,
@@ -138,6 +138,16 @@ struct Lookup {
 }
 
 impl Lookup {
+    /// Whether the marker has the value that all matches have. If not, the key still decides on
+    /// which side of the marker they are.
+    fn has_value_of(&self, key: SortKey, marker: Option<&Image>) -> bool {
+        marker.is_none_or(|image| {
+            let mut value = Vec::new();
+            index::push_sort_value(&mut value, key, image);
+            self.values.contains(&value)
+        })
+    }
+
     fn choose(filters: &[Filter]) -> Option<Self> {
         filters.iter().filter_map(Self::of).min_by_key(|lookup| lookup.rank)
     }

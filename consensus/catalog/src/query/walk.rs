@@ -30,7 +30,7 @@ pub(crate) fn list(read: &dyn Read, query: &ImageQuery) -> Result<Page, QueryErr
     if query.limit == 0 {
         return Ok(Page { images: Vec::new(), full: false });
     }
-    let plan = Plan::of(query);
+    let plan = Plan::of(query, marker.as_ref());
     let images = match plan.order {
         Order::Wanted(key, direction) => {
             let after = marker.map(|image| Plan::suffix_of(key, &image));

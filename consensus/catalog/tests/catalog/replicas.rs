@@ -5,7 +5,7 @@ use peerglass_catalog::{Keyspace, MemoryKeyspace, keyspace, snapshot};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
     /// I-M6: what a replica holds does not depend on how many commands it applied at a time.
     #[test]
