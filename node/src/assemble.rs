@@ -173,6 +173,7 @@ fn api_settings(section: &ApiSection) -> ApiSettings {
         connections_max: count(section.connections_max),
         connections_per_address_max: count(section.connections_per_address_max),
         header_read_timeout: Duration::from_secs(section.header_timeout_s),
+        keep_alive_timeout: Duration::from_secs(section.keep_alive_timeout_s),
         body_idle_timeout: Duration::from_secs(section.body_idle_timeout_s),
         drain_timeout: Duration::from_secs(section.drain_timeout_s),
         ..ApiSettings::default()

@@ -134,7 +134,8 @@ impl Settings {
         if self.api.limit_param_default > self.api.api_limit_max || self.api.api_limit_max == 0 {
             return out_of_range("api.api_limit_max", "at least 1 and at least api.limit_param_default");
         }
-        if self.api.body_idle_timeout_s == 0 || self.api.header_timeout_s == 0 {
+        let waits = [self.api.body_idle_timeout_s, self.api.header_timeout_s, self.api.keep_alive_timeout_s];
+        if waits.contains(&0) {
             return out_of_range("api.*_timeout_s", "at least 1 second");
         }
         if self.storage.uploads_max == 0 || self.api.connections_max == 0 {

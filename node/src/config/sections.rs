@@ -40,6 +40,8 @@ section! {
         connections_per_address_max: u32 = 256,
         /// Seconds a client may take to send a request's head.
         header_timeout_s: u64 = 10,
+        /// Seconds an idle connection is kept for the next request.
+        keep_alive_timeout_s: u64 = 75,
         /// Seconds a client may stay silent in the middle of a body.
         body_idle_timeout_s: u64 = 60,
         /// Seconds that requests in progress get to finish when the node is stopped.
