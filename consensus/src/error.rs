@@ -48,6 +48,17 @@ pub enum OpenError {
         /// Last entry the state has seen.
         applied: u64,
     },
+    /// The catalog is behind what the log still holds, so entries between them are lost.
+    #[error(
+        "the catalog ends at entry {applied}, but the Raft log begins after entry {purged}: the catalog was lost or \
+         set back; restore this node's data directory from a backup"
+    )]
+    CatalogLost {
+        /// Last entry purged from the log.
+        purged: u64,
+        /// Last entry the state has seen, 0 for none.
+        applied: u64,
+    },
     /// Raft refused its own settings or stored state.
     #[error("Raft cannot start: {0}")]
     Raft(String),

@@ -72,7 +72,7 @@ impl Consensus {
     ) -> Result<Self, OpenError> {
         let node = LogStore::node_id(&*disk.log, NodeId(seed.max(1))).await?;
         let machine = Machine::open(Arc::clone(&disk.state))?;
-        check_log_end(&disk, &machine)?;
+        check_that_log_and_state_meet(&disk, &machine)?;
         let applied = machine.watch();
         let (flusher, flush) = Flusher::new(Arc::clone(&disk.log));
         let mut tasks = JoinSet::new();
@@ -191,11 +191,19 @@ impl Consensus {
 }
 
 /// Entries are applied only after they are synced, so a log that ends before the applied index lost
-/// something that may have been acknowledged.
-fn check_log_end(disk: &ConsensusDisk, machine: &Machine) -> Result<(), OpenError> {
+/// something that may have been acknowledged. They are purged only after the state that holds them is
+/// synced, so a state that ends before the first entry of the log did as well.
+fn check_that_log_and_state_meet(disk: &ConsensusDisk, machine: &Machine) -> Result<(), OpenError> {
     let log = LogStore::last_index(&*disk.log)?;
+    let purged = LogStore::purged_index(&*disk.log)?;
     let applied = *machine.watch().borrow();
-    if log < applied { Err(OpenError::LogLostItsEnd { log, applied }) } else { Ok(()) }
+    if log < applied {
+        return Err(OpenError::LogLostItsEnd { log, applied });
+    }
+    if applied < purged {
+        return Err(OpenError::CatalogLost { purged, applied });
+    }
+    Ok(())
 }
 
 fn failed(fatal: &Fatal<Types>) -> ConsensusError {

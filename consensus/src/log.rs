@@ -64,6 +64,11 @@ impl LogStore {
         keyspace::look(disk, |read| Ok(last_log_id(read)?.map_or(0, |id| id.index)))
     }
 
+    /// Index of the last entry that was purged; 0 for none.
+    pub(crate) fn purged_index(disk: &dyn Keyspace) -> Result<u64, Fault> {
+        Ok(get::<LogId>(disk, "purge mark", PURGED)?.map_or(0, |id| id.index))
+    }
+
     async fn put_synced<T: Serialize>(&self, key: &[u8], value: &T) -> io::Result<()> {
         let mut batch = Batch::default();
         batch.put(key.to_vec(), encode(value));

@@ -99,6 +99,21 @@ async fn a_log_that_lost_its_end_refuses_to_start() {
     assert!(matches!(refused, Err(OpenError::LogLostItsEnd { log: 0, applied: 1.. })));
 }
 
+/// F-D11, I-S3: the state is gone, and the log that could bring it back was purged.
+#[tokio::test]
+async fn a_lost_catalog_refuses_to_start() {
+    let (_, _, disk) = memory();
+    let settings = ConsensusSettings { snapshot_entries: 5, log_entries_kept: 1 };
+    let consensus = Consensus::open(settings.clone(), disk.clone(), 1).await.unwrap();
+    for n in 1..=60 {
+        consensus.submit(create(n).1).await.unwrap();
+    }
+    consensus.stop().await;
+    let emptied = ConsensusDisk { state: Arc::new(MemoryKeyspace::new()), ..disk };
+    let refused = Consensus::open(settings, emptied, 1).await;
+    assert!(matches!(refused, Err(OpenError::CatalogLost { purged: 1.., applied: 0 })));
+}
+
 /// A map whose sync begins to fail on command.
 struct Failing {
     inner: MemoryKeyspace,

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use peerglass_api::{Api, ApiParts, ApiSettings, Auth, Htpasswd, HtpasswdError};
-use peerglass_catalog::{Command, HashAlgorithm};
+use peerglass_catalog::keyspace::{Direction, KeyRange, Keyspace};
+use peerglass_catalog::{Command, Fault, HashAlgorithm};
 use peerglass_consensus::{
     Consensus, ConsensusDisk, ConsensusError, ConsensusSettings, OpenError, SubmitError,
 };
@@ -33,6 +34,16 @@ pub struct Node {
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// There are packs but no log. Whatever named their bytes is gone, and a fresh catalog would have
+    /// them all reclaimed.
+    #[error(
+        "there are packs, but the Raft log is empty: the records of these images are gone; restore `raft` from a \
+         backup of this data directory, or start with an empty one"
+    )]
+    RecordsGone,
+    /// The packs or the log cannot be read.
+    #[error("cannot look into the data directory: {0}")]
+    Unreadable(#[from] Fault),
     /// The log or the catalog.
     #[error("cannot start consensus: {0}")]
     Consensus(#[from] OpenError),
@@ -76,6 +87,9 @@ where
 {
     let Surroundings { wall_clock, seed, api_listener, disk, workers, lock } = surroundings;
     let auth = sign_in(&settings.auth)?;
+    if is_empty(&*disk.log)? && !disk.packs.list().map_err(Fault::Io)?.is_empty() {
+        return Err(StartError::RecordsGone);
+    }
     let consensus = Consensus::open(
         ConsensusSettings {
             snapshot_entries: settings.raft.snapshot_entries,
@@ -142,6 +156,12 @@ impl Node {
         self.consensus.stop().await;
         tracing::info!("stopped");
     }
+}
+
+/// Whether nothing was ever written to it. A node writes its id to the log before anything else.
+fn is_empty(log: &dyn Keyspace) -> Result<bool, Fault> {
+    let everything = KeyRange { from: Vec::new(), to: None };
+    Ok(log.scan(everything, Direction::Ascending).next().transpose()?.is_none())
 }
 
 fn sign_in(section: &AuthSection) -> Result<Auth, StartError> {

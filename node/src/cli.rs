@@ -56,7 +56,7 @@ pub struct ServeOptions {
     /// How clients sign in. `none` is for loopback only [default: none]
     #[arg(long, env = "PEERGLASS_AUTH", value_name = "MODE")]
     pub auth: Option<AuthMode>,
-    /// Users for http-basic: lines of user:bcrypt-hash[:project[:role,role]]
+    /// Users for http-basic: lines of user:bcrypt-hash, if you like with :project:role,role after it
     #[arg(long, env = "PEERGLASS_HTPASSWD", value_name = "FILE")]
     pub htpasswd: Option<PathBuf>,
     /// How log lines look [default: text]

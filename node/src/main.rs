@@ -8,10 +8,6 @@ use peerglass::cli::{Cli, Command, ConfigCommand};
 use peerglass::{Settings, Surroundings, assemble, stop, telemetry};
 use tracing::info;
 
-/// A page of a list is a few hundred small allocations; glibc's allocator took a fifth of its time.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {

@@ -62,6 +62,17 @@ pub enum MachineError {
     /// Another node has the data directory.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// The index of the packs cannot be opened. It alone can be made again.
+    #[error(
+        "cannot open the chunk index in {}: {source}; it can be rebuilt: move that directory away and start again",
+        path.display()
+    )]
+    Index {
+        /// Which directory.
+        path: PathBuf,
+        /// Why.
+        source: Fault,
+    },
     /// A database in it cannot be opened.
     #[error("cannot open the database in {}: {source}", path.display())]
     Database {
@@ -85,6 +96,12 @@ pub enum MachineError {
 
 /// The API's port on this machine. Answers leave at once instead of waiting to fill a packet.
 pub type ApiPort = TapIo<TcpListener, fn(&mut TcpStream)>;
+
+impl MachineError {
+    fn of_index(self) -> Self {
+        if let Self::Database { path, source } = self { Self::Index { path, source } } else { self }
+    }
+}
 
 impl Surroundings<ApiPort> {
     /// What this machine provides.
@@ -136,7 +153,7 @@ impl Disk {
         Ok(Self {
             log: database(data_dir.join("raft/log"), RocksRole::Log)?,
             state: database(data_dir.join("raft/state"), RocksRole::Map)?,
-            index: database(data_dir.join("index"), RocksRole::Map)?,
+            index: database(data_dir.join("index"), RocksRole::Map).map_err(MachineError::of_index)?,
             packs: Arc::new(
                 DirectoryPacks::open(&packs)
                     .map_err(|source| MachineError::DataDir { path: packs, source })?,

@@ -157,7 +157,7 @@ async fn a_missing_log_stops_the_start() {
     let dir = stopped_with_an_image().await;
     fs::remove_dir_all(dir.path().join("raft/log")).unwrap();
     let refused = start(dir.path()).await.err().unwrap();
-    assert!(refused.contains("the log lost its end"), "{refused}");
+    assert!(refused.contains("the Raft log is empty"), "{refused}");
 }
 
 /// The index is derived: without it everything is still there.
@@ -165,6 +165,22 @@ async fn a_missing_log_stops_the_start() {
 async fn a_missing_index_is_rebuilt() {
     let dir = stopped_with_an_image().await;
     fs::remove_dir_all(dir.path().join("index")).unwrap();
+    let (node, address) = start(dir.path()).await.unwrap();
+    assert_held(address).await;
+    node.stop().await;
+}
+
+/// F-D11: without records every byte would look like garbage, and reclaim would take it.
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_without_records_stop_the_start_and_are_left_alone() {
+    let dir = stopped_with_an_image().await;
+    let pack = fs::read(the_pack(dir.path())).unwrap();
+    fs::rename(dir.path().join("raft"), dir.path().join("elsewhere")).unwrap();
+    let refused = start(dir.path()).await.err().unwrap();
+    assert!(refused.contains("the records of these images are gone"), "{refused}");
+    assert_eq!(fs::read(the_pack(dir.path())).unwrap(), pack);
+    fs::remove_dir_all(dir.path().join("raft")).unwrap();
+    fs::rename(dir.path().join("elsewhere"), dir.path().join("raft")).unwrap();
     let (node, address) = start(dir.path()).await.unwrap();
     assert_held(address).await;
     node.stop().await;

@@ -43,7 +43,11 @@ fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
     let present: BTreeSet<PackId> = files.iter().map(|(pack, _)| *pack).collect();
     let lost: BTreeSet<PackId> = known.keys().filter(|pack| !present.contains(pack)).copied().collect();
     if !lost.is_empty() {
-        tracing::error!(packs = ?lost, "packs are gone, and with them the bytes only they held");
+        // A pack without live blobs was about to be forgotten when the process ended.
+        let missed: Vec<_> = lost.iter().filter(|pack| known[pack].live_blobs > 0).collect();
+        if !missed.is_empty() {
+            tracing::error!(packs = ?missed, "packs are gone, and with them the bytes only they held");
+        }
         store.ledger.forget_lost(&lost)?;
     }
     let mut to_check = TABLE_BYTES_CHECKED;

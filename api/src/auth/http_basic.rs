@@ -28,8 +28,6 @@ pub use file::{HtpasswdError, HtpasswdProblem};
 const REMEMBERED_MAX: usize = 1024;
 /// Longest `Authorization` value looked at. Real ones are far below; bcrypt reads 72 bytes.
 const CREDENTIALS_BYTES_MAX: usize = 4096;
-/// A valid hash of no password anybody has, checked when the user is unknown.
-const NOBODY: &str = "$2b$10$abcdefghijklmnopqrstuuDZ9YpLAa7bmGcuKZ2Jf1bs0xzVkXnbe";
 
 /// The users of one htpasswd file. Cheap to clone; clones share reloads.
 #[derive(Clone, Debug)]
@@ -86,16 +84,18 @@ impl Htpasswd {
     ) -> Result<Caller, Unauthenticated> {
         let (name, password) = credentials(headers).ok_or(Unauthenticated::Basic)?;
         let digest = digest(&checks.key, &name, &password);
-        let (user, generation) = {
+        let (user, hash, generation) = {
             let users = self.users();
             // A digest is compared by value in an ordered map. That is not constant time, but the
             // digest is keyed: what the time tells about it tells nothing about the password.
             if let Some(caller) = users.remembered.callers.get(&digest) {
                 return Ok(caller.clone());
             }
-            (users.by_name.get(&name).cloned(), users.generation)
+            let user = users.by_name.get(&name).cloned();
+            let hash =
+                user.as_ref().map_or_else(|| users.decoy(&checks.key, &name), |user| user.hash.clone());
+            (user, hash, users.generation)
         };
-        let hash = user.as_ref().map_or_else(|| NOBODY.to_owned(), |user| user.hash.clone());
         let _slot = checks.slots.acquire().await.map_err(|_| Unauthenticated::Interrupted)?;
         let right = verify(password, hash).await?;
         let Some(user) = user.filter(|_| right) else { return Err(Unauthenticated::Basic) };
@@ -109,6 +109,16 @@ impl Htpasswd {
 
     fn users(&self) -> std::sync::MutexGuard<'_, Users> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Users {
+    /// The hash to check when nobody has this name: somebody's, always the same for one name, so that
+    /// the answer takes as long as for a user of this file, whatever its hashes cost.
+    fn decoy(&self, key: &[u8; 32], name: &str) -> String {
+        let [first, second, ..] = digest(key, name, "");
+        let place = usize::from(u16::from_le_bytes([first, second])) % self.by_name.len().max(1);
+        self.by_name.values().nth(place).map(|user| user.hash.clone()).unwrap_or_default()
     }
 }
 
@@ -208,9 +218,11 @@ mod tests {
         assert_eq!(remembered.oldest_first.len(), REMEMBERED_MAX);
     }
 
+    /// SEC-37: an unknown name is checked against a hash of this file, the same one each time.
     #[test]
-    fn the_stand_in_hash_is_well_formed() {
-        assert!(NOBODY.parse::<bcrypt::HashParts>().is_ok());
-        assert_eq!(bcrypt::verify("", NOBODY).ok(), Some(false));
+    fn an_unknown_name_costs_what_a_known_one_does() {
+        const HASH: &str = "$2b$04$abcdefghijklmnopqrstuuDZ9YpLAa7bmGcuKZ2Jf1bs0xzVkXnbe";
+        let users = Htpasswd::parse("f", &format!("ann:{HASH}\n")).unwrap();
+        assert_eq!(users.users().decoy(&[7; 32], "nobody"), HASH);
     }
 }

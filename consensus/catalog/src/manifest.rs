@@ -15,6 +15,8 @@
 //! # What it leaves to others
 //!
 //! Whether bytes have the digest they were asked for by, and where blobs are kept.
+//!
+//! [`ManifestRoot`]: crate::ManifestRoot
 
 mod codec;
 mod page;

@@ -12,7 +12,7 @@ section! {
     "api" => ApiSection {
         /// Address and port. Without sign-in only loopback is accepted.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9292)),
-        /// Base of links in version documents, such as "https://images.example.net". Empty: from the request.
+        /// Base of links in version documents, such as `https://images.example.net`. Empty: from the request.
         public_endpoint: String = String::new(),
         /// Largest image accepted, in bytes (1 TiB).
         image_size_cap: u64 = 1 << 40,
@@ -54,7 +54,7 @@ section! {
     "auth" => AuthSection {
         /// "none" (everybody on loopback is an administrator) or "http-basic".
         mode: AuthMode = AuthMode::None,
-        /// Users for http-basic, one a line: user:bcrypt-hash[:project[:role,role]].
+        /// Users for http-basic, one a line: user:bcrypt-hash, if you like with :project:role,role after it.
         htpasswd: PathBuf = PathBuf::new(),
     }
 }

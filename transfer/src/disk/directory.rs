@@ -12,6 +12,15 @@ use peerglass_catalog::keyspace::BoxFuture;
 
 use super::{PackDisk, PackFile, PackId};
 
+/// Most bytes of the disk that packs leave free for records.
+///
+/// A node whose log cannot be written must stop, and one that cannot start cannot delete. So image
+/// bytes are refused while there is still room for the records of deleting some.
+const RESERVE_BYTES_MAX: u64 = 256 << 20;
+
+/// The reserve of a small disk, as a part of its size: one eighth.
+const RESERVE_PART: u64 = 8;
+
 /// A directory of packs.
 #[derive(Debug)]
 pub struct DirectoryPacks {
@@ -75,8 +84,22 @@ impl PackDisk for DirectoryPacks {
 
 struct RealFile(Arc<File>);
 
+impl RealFile {
+    /// Refuse to write into the part of the disk that is kept for records.
+    fn check_room(&self, bytes: usize) -> io::Result<()> {
+        let disk = rustix::fs::fstatvfs(&*self.0)?;
+        let reserve = (disk.f_blocks.saturating_mul(disk.f_frsize) / RESERVE_PART).min(RESERVE_BYTES_MAX);
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < reserve.saturating_add(bytes as u64) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
+    }
+}
+
 impl PackFile for RealFile {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
+        self.check_room(bytes.len())?;
         (&*self.0).write_all(bytes)
     }
 

@@ -1,3 +1,5 @@
+//! The simulated pack disk keeps the contract and loses what a power cut may take.
+
 use std::collections::BTreeSet;
 
 use super::*;

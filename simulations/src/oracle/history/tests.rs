@@ -1,3 +1,5 @@
+//! Which states an image may be in after answers that were seen and answers that were not.
+
 use super::super::state::{Life, Record};
 use super::*;
 use crate::workload::content::ContentId;
