@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::anyhow;
 use clap::Parser;
 use peerglass::cli::{Cli, Command, ConfigCommand};
 use peerglass::{Settings, Surroundings, assemble, stop, telemetry};
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("peerglass: {error:#}");
+            eprintln!("peerglass: {error}"); // each of our errors tells its cause itself
             ExitCode::FAILURE
         }
     }
@@ -31,15 +31,17 @@ fn main() -> ExitCode {
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::install(&settings.log);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| anyhow!("cannot start the runtime: {error}"))?;
     runtime.block_on(async {
         let surroundings = Surroundings::of_this_machine(&settings).await?;
         let ready = surroundings.ready_line(&settings);
         let node = assemble(&settings, surroundings).await?;
         println!("{ready}");
         let stopped = tokio::select! {
-            signal = stop::requested() => signal.map(|()| info!("stopping")).context("wait for a signal"),
+            signal = stop::requested() => signal.map(|()| info!("stopping")).map_err(|error| anyhow!("cannot wait for a signal: {error}")),
             failure = node.failed() => Err(anyhow::Error::new(failure)),
         };
         node.stop().await; // drains the API, then transfers, then Raft

@@ -148,6 +148,7 @@ impl Disk {
             Err(source) => Err(MachineError::Database { path, source }),
         };
         make_private_dir(&data_dir.join("raft"))?;
+        make_private_dir(&data_dir.join("index"))?;
         let packs = data_dir.join("packs");
         make_private_dir(&packs)?;
         Ok(Self {

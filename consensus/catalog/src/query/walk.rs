@@ -9,7 +9,8 @@
 //! * An indexed filter under another order than the default: as many records as match the filter.
 //! * Several keys that no index combines, or mixed directions: every record the caller may see.
 //!
-//! Memory is bounded by the page in every case.
+//! Memory is bounded by the page in every case, and a page by [`PAGE_BYTES_MAX`]: one of large records
+//! ends early and says that another follows.
 
 use super::plan::{Order, Plan};
 use super::select::{is_wanted, order};
@@ -17,6 +18,10 @@ use super::{Direction, ImageQuery, Page, QueryError};
 use crate::image::{Image, ImageId};
 use crate::keyspace::{Entries, Fault, KeyRange, Read};
 use crate::table;
+
+/// Most bytes of text in a page's records. A record may hold megabytes of properties, and a thousand
+/// of those on each of many connections would be all of a machine's memory.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 
 /// One page of the images that `query` describes.
 pub(crate) fn list(read: &dyn Read, query: &ImageQuery) -> Result<Page, QueryError> {
@@ -38,7 +43,21 @@ pub(crate) fn list(read: &dyn Read, query: &ImageQuery) -> Result<Page, QueryErr
         }
         Order::Other => sift(read, query, &plan.streams, marker.as_ref())?,
     };
-    Ok(Page { full: images.len() == query.limit, images })
+    Ok(cut(images, query.limit))
+}
+
+/// The page that fits, which holds one image at least.
+fn cut(mut images: Vec<Image>, limit: usize) -> Page {
+    let mut bytes = 0;
+    let fitting = images.iter().take_while(|image| {
+        let fits = bytes == 0 || bytes + image.text_bytes() <= PAGE_BYTES_MAX;
+        bytes += image.text_bytes();
+        fits
+    });
+    let fitting = fitting.count();
+    let full = images.len() == limit || fitting < images.len();
+    images.truncate(fitting);
+    Page { images, full }
 }
 
 /// Take the page where it begins and stop when it is full.
@@ -49,12 +68,17 @@ fn walk(
     direction: Direction,
     after: Option<&[u8]>,
 ) -> Result<Vec<Image>, Fault> {
-    let mut images = Vec::with_capacity(query.limit.min(64));
+    let mut images: Vec<Image> = Vec::with_capacity(query.limit.min(64));
+    let mut bytes = 0;
     let mut merge = Merge::new(read, streams, direction, after)?;
     while images.len() < query.limit
+        && bytes <= PAGE_BYTES_MAX
         && let Some(id) = merge.next_id()?
     {
-        images.extend(record(read, &id)?.filter(|image| is_wanted(query, image)));
+        if let Some(image) = record(read, &id)?.filter(|image| is_wanted(query, image)) {
+            bytes += image.text_bytes();
+            images.push(image);
+        }
     }
     Ok(images)
 }
@@ -67,16 +91,27 @@ fn sift(
     marker: Option<&Image>,
 ) -> Result<Vec<Image>, Fault> {
     let mut page: Vec<Image> = Vec::with_capacity(query.limit.min(64) + 1);
+    let mut bytes = 0;
+    // The first image that did not fit. Nothing behind it may be in the page, or it would be missed.
+    let mut end: Option<Image> = None;
     let mut merge = Merge::new(read, streams, Direction::Ascending, None)?;
     while let Some(id) = merge.next_id()? {
         let Some(image) = record(read, &id)?.filter(|image| is_wanted(query, image)) else { continue };
-        if marker.is_some_and(|marker| order(&query.sort, marker, &image).is_ge()) {
+        let is_before = |other: &Option<Image>| {
+            other.as_ref().is_none_or(|other| order(&query.sort, &image, other).is_lt())
+        };
+        if marker.is_some_and(|marker| order(&query.sort, marker, &image).is_ge()) || !is_before(&end) {
             continue;
         }
         let place = page.partition_point(|kept| order(&query.sort, kept, &image).is_lt());
-        if place < query.limit {
-            page.insert(place, image);
-            page.truncate(query.limit);
+        bytes += image.text_bytes();
+        page.insert(place, image);
+        // One image more than fits is kept, so that `cut` sees that there is one.
+        while page.len() > query.limit
+            || (page.len() > 2 && bytes - page[page.len() - 1].text_bytes() > PAGE_BYTES_MAX)
+        {
+            end = page.pop();
+            bytes -= end.as_ref().map_or(0, Image::text_bytes);
         }
     }
     Ok(page)

@@ -24,7 +24,10 @@ fn matches(query: &ImageQuery, image: &Image) -> bool {
         query.viewer.admin || own || matches!(image.visibility, Visibility::Public | Visibility::Community);
     let wanted = match query.visibility {
         VisibilityFilter::All => true,
-        VisibilityFilter::Default => own || image.visibility != Visibility::Community,
+        VisibilityFilter::Default => {
+            let ownerless = query.viewer.admin && image.owner.is_none() && query.viewer.project.is_none();
+            own || ownerless || image.visibility != Visibility::Community
+        }
         VisibilityFilter::Only(visibility) => image.visibility == visibility,
     };
     let holds = |filter: &Filter| match filter {
@@ -161,4 +164,51 @@ fn a_marker_that_the_filter_leaves_out_still_has_its_place() {
             }
         }
     });
+}
+
+/// I-S1: what clients put into records does not decide how much memory a page takes.
+#[test]
+fn a_page_of_large_records_ends_early_and_says_so() {
+    use peerglass_catalog::{Command, Edit, Limits, Overlay, Presence, Timestamp, apply};
+    let keyspace = MemoryKeyspace::new();
+    populate(&keyspace, 3, 200, 10);
+    let batch = keyspace::look(&keyspace as &dyn Keyspace, |read| {
+        let mut overlay = Overlay::new(read);
+        for image in all(&Catalog::new(read)) {
+            let edits = vec![Edit::SetProperty {
+                name: "large".into(),
+                value: "x".repeat(1 << 20),
+                presence: Presence::Any,
+            }];
+            let at = Timestamp(0);
+            let _refused = apply(
+                &mut overlay,
+                Command::EditImage { image: image.id, edits, limits: Limits::default(), at },
+            );
+        }
+        overlay.into_batch()
+    });
+    keyspace.write(batch).unwrap();
+    for sort in [vec![], vec![(SortKey::Size, Direction::Ascending), (SortKey::Name, Direction::Descending)]]
+    {
+        let mut query = Dice(1).query();
+        query.viewer = peerglass_catalog::Viewer { admin: true, project: None };
+        query.visibility = VisibilityFilter::All;
+        (query.hidden, query.filters, query.marker, query.limit) = (false, vec![], None, 100);
+        query.sort = ImageQuery::sort_with_tie_break(sort);
+        keyspace::look(&keyspace as &dyn Keyspace, |read| {
+            let expected = all(&Catalog::new(read)).iter().filter(|image| !image.hidden).count();
+            let mut seen = 0;
+            loop {
+                let page = Catalog::new(read).images(&query).unwrap();
+                assert!(page.images.len() <= 5, "{} images of 1 MiB", page.images.len());
+                seen += page.images.len();
+                query.marker = page.images.last().map(|image| image.id);
+                if !page.full {
+                    break;
+                }
+            }
+            assert_eq!(seen, expected);
+        });
+    }
 }
