@@ -54,15 +54,6 @@ impl<'a> Catalog<'a> {
         table::is_named(self.read, root)
     }
 
-    /// Every manifest some image names, each once.
-    pub fn manifests(&self) -> Result<Vec<ManifestRoot>, Fault> {
-        let mut roots = std::collections::BTreeSet::new();
-        for image in table::images(self.read) {
-            roots.extend(image?.content.map(|content| content.manifest));
-        }
-        Ok(roots.into_iter().collect())
-    }
-
     /// The uploads `node` has begun and not finished.
     pub fn uploads_of(&self, node: NodeId) -> Result<Vec<(ImageId, UploadId)>, Fault> {
         table::uploads_of(self.read, node)

@@ -88,9 +88,9 @@ impl RealFile {
     /// Refuse to write into the part of the disk that is kept for records.
     fn check_room(&self, bytes: usize) -> io::Result<()> {
         let disk = rustix::fs::fstatvfs(&*self.0)?;
-        let reserve = (disk.f_blocks.saturating_mul(disk.f_frsize) / RESERVE_PART).min(RESERVE_BYTES_MAX);
+        let size = disk.f_blocks.saturating_mul(disk.f_frsize);
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < reserve.saturating_add(bytes as u64) {
+        if !has_room(size, free, bytes as u64) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -117,6 +117,12 @@ impl PackFile for RealFile {
     }
 }
 
+/// Whether `bytes` more fit on a disk of `size` with `free` bytes left, without touching the reserve.
+fn has_room(size: u64, free: u64, bytes: u64) -> bool {
+    let reserve = (size / RESERVE_PART).min(RESERVE_BYTES_MAX);
+    free >= reserve.saturating_add(bytes)
+}
+
 /// A sync takes as long as the disk likes, and the workers of the runtime serve clients meanwhile.
 ///
 /// It starts when it is called, not when it is first polled, so that a background sync makes
@@ -127,4 +133,20 @@ fn off_the_runtime(
     #[allow(clippy::disallowed_methods, reason = "this is the real disk, which a simulation replaces")]
     let done = tokio::task::spawn_blocking(work);
     Box::pin(async move { done.await.map_err(io::Error::other)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// F-D8: what is left is enough for records, on a small disk and on a large one.
+    #[test]
+    fn packs_leave_room_for_records() {
+        const MIB: u64 = 1 << 20;
+        assert!(has_room(80 * MIB, 11 * MIB, MIB));
+        assert!(!has_room(80 * MIB, 11 * MIB, MIB + 1));
+        assert!(has_room(1 << 40, 257 * MIB, MIB));
+        assert!(!has_room(1 << 40, 256 * MIB, 1));
+        assert!(!has_room(u64::MAX, u64::MAX, u64::MAX), "no overflow");
+    }
 }
