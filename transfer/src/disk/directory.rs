@@ -147,6 +147,6 @@ mod tests {
         assert!(!has_room(80 * MIB, 11 * MIB, MIB + 1));
         assert!(has_room(1 << 40, 257 * MIB, MIB));
         assert!(!has_room(1 << 40, 256 * MIB, 1));
-        assert!(!has_room(u64::MAX, u64::MAX, u64::MAX), "no overflow");
+        assert!(!has_room(u64::MAX, u64::MAX - 1, u64::MAX), "no overflow");
     }
 }
