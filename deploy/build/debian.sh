@@ -20,9 +20,14 @@ packages_of() {
     esac
 }
 
+# bindgen loads the C interface, libclang.so*. libclang-cpp.so* has a like name and does not serve.
 has_libclang() {
-    [ -n "${LIBCLANG_PATH:-}" ] || compgen -G '/usr/lib/llvm-*/lib/libclang*.so*' >/dev/null ||
-        compgen -G '/usr/lib*/libclang*.so*' >/dev/null || compgen -G '/usr/lib/*/libclang*.so*' >/dev/null
+    local found
+    [ -z "${LIBCLANG_PATH:-}" ] || return 0
+    for found in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib*/libclang*.so* /usr/lib/*/libclang*.so*; do
+        case ${found##*/} in libclang-cpp*) ;; *) [ ! -e "$found" ] || return 0 ;; esac
+    done
+    return 1
 }
 has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null || /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null; }
 has_certificates() { [ -d /etc/ssl/certs ]; }
