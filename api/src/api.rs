@@ -51,6 +51,8 @@ pub struct Shared {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     chance: Mutex<StdRng>,
     draining: AtomicBool,
+    /// Whether uploads may begin.
+    uploads_open: AtomicBool,
 }
 
 impl Api {
@@ -71,6 +73,7 @@ impl Api {
             now: parts.now,
             chance: Mutex::new(chance),
             draining: AtomicBool::new(false),
+            uploads_open: AtomicBool::new(true),
         }))
     }
 
@@ -82,6 +85,22 @@ impl Api {
     /// From now on `/healthcheck` answers 503, so that load balancers look elsewhere.
     pub fn start_draining(&self) {
         self.0.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// No upload may begin until [`open_uploads`](Self::open_uploads).
+    pub fn hold_uploads(&self) {
+        self.0.uploads_open.store(false, Ordering::Release);
+    }
+
+    /// From now on uploads may begin: those of this node's last run have been given up. Before, one that
+    /// began would be given up with them.
+    pub fn open_uploads(&self) {
+        self.0.uploads_open.store(true, Ordering::Release);
+    }
+
+    /// Whether uploads may begin.
+    pub fn takes_uploads(&self) -> bool {
+        self.0.uploads_open.load(Ordering::Acquire)
     }
 
     /// Wait until no upload runs and none is left to release. Call when no connection is open.

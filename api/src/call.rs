@@ -2,14 +2,16 @@
 
 use axum::body::Body;
 use axum::extract::RawPathParams;
-use axum::http::Response;
 use axum::http::request::Parts;
-use peerglass_catalog::{Command, Image, ImageId, Outcome};
+use axum::http::{Method, Response};
+use peerglass_catalog::{Catalog, Command, Image, ImageId, Outcome};
+use peerglass_consensus::ConsensusError;
 
 use crate::api::Api;
 use crate::auth::Caller;
 use crate::error::{ApiError, Step};
 use crate::policy::{self, Rule, Target};
+use crate::stale;
 
 /// What every handler answers with.
 pub(crate) type Answer = Result<Response<Body>, ApiError>;
@@ -51,7 +53,7 @@ impl Call {
         let absent = || ApiError::NoSuchImage(name.to_owned());
         // Anything else than an id is the id of no image.
         let id: ImageId = name.parse().map_err(|_| absent())?;
-        let found = self.api.consensus.read(|catalog| catalog.image(&id)).await??;
+        let found = self.read(|catalog| catalog.image(&id)).await??;
         found.filter(|image| image.is_visible_to(self.caller.viewer())).ok_or_else(absent)
     }
 
@@ -60,6 +62,35 @@ impl Call {
         let image = self.visible_image().await?;
         self.check(Target::Image(&image))?;
         Ok(image)
+    }
+
+    /// Ask the catalog: for its newest state, unless this is a `GET` that may be answered from an older
+    /// one. A stale answer is noted, and the response says so.
+    pub(crate) async fn read<T>(
+        &self,
+        question: impl FnOnce(&Catalog<'_>) -> T,
+    ) -> Result<T, ConsensusError> {
+        let consensus = &self.api.consensus;
+        let changes_nothing = matches!(self.head.method, Method::GET | Method::HEAD);
+        if changes_nothing && stale::is_asked_for(&self.head.headers) {
+            return Ok(self.note_stale(consensus.read_stale(question)));
+        }
+        if changes_nothing && self.api.settings.stale_when_cut_off {
+            // Asked apart from the question, which can be asked once only.
+            return match consensus.read(|_| ()).await {
+                Ok(()) => Ok(consensus.read_stale(question).0),
+                Err(ConsensusError::Unavailable) => Ok(self.note_stale(consensus.read_stale(question))),
+                Err(error) => Err(error),
+            };
+        }
+        consensus.read(question).await
+    }
+
+    fn note_stale<T>(&self, (answer, applied): (T, u64)) -> T {
+        if let Some(note) = self.head.extensions.get::<stale::Note>() {
+            note.set(applied);
+        }
+        answer
     }
 
     /// Carry out a command that answers with an image's record.

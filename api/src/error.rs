@@ -9,7 +9,7 @@ mod body;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use peerglass_catalog::{Fault, QueryError, Refusal};
-use peerglass_consensus::{ConsensusError, SubmitError};
+use peerglass_consensus::{ChangeError, ConsensusError, SubmitError};
 use peerglass_transfer::{DownloadError, UploadError};
 
 use crate::auth::Unauthenticated;
@@ -17,6 +17,7 @@ use crate::page::QueryProblem;
 use crate::patch::PatchProblem;
 use crate::policy::Denied;
 use crate::request_id;
+use crate::v2::cluster::ClusterProblem;
 use crate::v2::image_data::{DataProblem, RangeProblem};
 use crate::wire::{BodyProblem, DocumentProblem};
 
@@ -93,6 +94,10 @@ pub(crate) enum ApiError {
     Data(#[from] DataProblem),
     #[error(transparent)]
     Range(#[from] RangeProblem),
+    #[error(transparent)]
+    Cluster(#[from] ClusterProblem),
+    #[error("uploads of the last run of this node are still being given up")]
+    UploadsClosed,
 }
 
 impl ApiError {
@@ -116,7 +121,7 @@ impl ApiError {
             },
             Self::Upload(error) => upload_status(error),
             Self::Download(error) => download_status(error),
-            Self::UploadInterrupted => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UploadInterrupted | Self::UploadsClosed => StatusCode::SERVICE_UNAVAILABLE,
             Self::Denied(denied) if denied.hidden => StatusCode::NOT_FOUND,
             Self::Denied(_) | Self::Deactivated | Self::ForeignOwner(_) => StatusCode::FORBIDDEN,
             Self::Unauthenticated(Unauthenticated::Basic) => StatusCode::UNAUTHORIZED,
@@ -130,6 +135,7 @@ impl ApiError {
             Self::Document(problem) => document_status(problem),
             Self::Patch(problem) => patch_status(problem),
             Self::Data(problem) => data_status(problem),
+            Self::Cluster(problem) => cluster_status(problem),
             Self::Range(RangeProblem::Several) => StatusCode::BAD_REQUEST,
             Self::Range(RangeProblem::Unsatisfiable { .. }) => StatusCode::RANGE_NOT_SATISFIABLE,
         }
@@ -198,15 +204,35 @@ fn refusal_status(step: Step, refusal: &Refusal) -> StatusCode {
         Refusal::Protected(_) | Refusal::FormatsFrozen { .. } => StatusCode::FORBIDDEN,
         Refusal::NoSuchTag { .. } => StatusCode::NOT_FOUND,
         Refusal::TooManyProperties { .. } | Refusal::TooManyTags { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::NoSuchToken | Refusal::TokenExpired | Refusal::TokenUsed => StatusCode::FORBIDDEN,
+        Refusal::TooManyTokens { .. } => StatusCode::CONFLICT,
     }
 }
 
 fn consensus_status(failure: &ConsensusError) -> StatusCode {
     match failure {
-        ConsensusError::Unavailable | ConsensusError::Stopped | ConsensusError::DiskFailed => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ConsensusError::Unavailable
+        | ConsensusError::Stopped
+        | ConsensusError::DiskFailed
+        | ConsensusError::Amnesia => StatusCode::SERVICE_UNAVAILABLE,
         ConsensusError::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn cluster_status(problem: &ClusterProblem) -> StatusCode {
+    match problem {
+        ClusterProblem::Field(..) | ClusterProblem::Ambiguous(_) => StatusCode::BAD_REQUEST,
+        ClusterProblem::NoSuchMember(_) | ClusterProblem::Change(ChangeError::NoSuchNode(_)) => {
+            StatusCode::NOT_FOUND
+        }
+        ClusterProblem::Change(ChangeError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
+        ClusterProblem::NoPeerPort
+        | ClusterProblem::Change(
+            ChangeError::Busy
+            | ChangeError::Behind { .. }
+            | ChangeError::NotAVoter(_)
+            | ChangeError::LastVoter(_),
+        ) => StatusCode::CONFLICT,
     }
 }
 

@@ -20,7 +20,7 @@ use crate::api::Api;
 use crate::auth::Caller;
 use crate::error::{ApiError, Format};
 use crate::versions::{self, Place};
-use crate::{health, request_id, routes};
+use crate::{health, request_id, routes, stale};
 
 /// Answers requests. Cheap to clone; a server holds one for each connection.
 #[derive(Clone, Debug)]
@@ -103,7 +103,11 @@ impl Front {
                 request.extensions_mut().insert(base);
             }
             request.extensions_mut().insert(Entry { caller, format });
-            Ok(self.routes.clone().oneshot(request).await.into_response())
+            let note = stale::Note::new();
+            request.extensions_mut().insert(note.clone());
+            let mut response = self.routes.clone().oneshot(request).await.into_response();
+            note.stamp(&mut response);
+            Ok(response)
         };
         let answered: Result<Response<Body>, ApiError> = answered.instrument(span).await;
         let mut response = answered.unwrap_or_else(|error| error.response(format));

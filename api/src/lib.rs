@@ -20,6 +20,7 @@ mod request_id;
 mod routes;
 mod serve;
 mod settings;
+mod stale;
 mod v2;
 mod versions;
 mod wire;

@@ -35,6 +35,10 @@ pub(crate) enum Rule {
     PublicizeImage,
     /// Offer an image to everybody who asks for community images.
     CommunitizeImage,
+    /// Look at the cluster.
+    GetCluster,
+    /// Change who is in the cluster.
+    ManageCluster,
 }
 
 /// What a rule is asked about.
@@ -73,6 +77,8 @@ impl Rule {
             Self::Reactivate => "reactivate",
             Self::PublicizeImage => "publicize_image",
             Self::CommunitizeImage => "communitize_image",
+            Self::GetCluster => "peerglass_get_cluster",
+            Self::ManageCluster => "peerglass_manage_cluster",
         }
     }
 }
@@ -100,7 +106,7 @@ fn allows(rule: Rule, caller: &Caller, target: Target<'_>) -> bool {
             | Rule::Deactivate
             | Rule::Reactivate
             | Rule::CommunitizeImage => caller.is_member() && owns(caller, target),
-            Rule::PublicizeImage => false,
+            Rule::PublicizeImage | Rule::GetCluster | Rule::ManageCluster => false,
         }
 }
 

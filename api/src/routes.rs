@@ -19,7 +19,7 @@ use crate::call::{Answer, Call};
 use crate::error::ApiError;
 use crate::front::Entry;
 use crate::policy::Rule;
-use crate::v2::{actions, image_data, images, info, schemas, tags};
+use crate::v2::{actions, cluster, image_data, images, info, schemas, tags};
 use crate::wire::BodyProblem;
 
 /// One row of the table.
@@ -58,6 +58,12 @@ enum Action {
     Stores,
     ImageSchema,
     ImagesSchema,
+    ClusterStatus,
+    IssueToken,
+    PromoteMember,
+    DemoteMember,
+    TransferLeader,
+    RemoveMember,
 }
 
 const TABLE: &[Operation] = {
@@ -97,6 +103,30 @@ const TABLE: &[Operation] = {
         on(Method::GET, "/v2/info/stores", NoBody, Rule::Anybody, Do::Stores),
         on(Method::GET, "/v2/schemas/image", NoBody, Rule::Anybody, Do::ImageSchema),
         on(Method::GET, "/v2/schemas/images", NoBody, Rule::Anybody, Do::ImagesSchema),
+        on(Method::GET, "/v2/cluster", NoBody, Rule::GetCluster, Do::ClusterStatus),
+        on(Method::POST, "/v2/cluster/tokens", Body, Rule::ManageCluster, Do::IssueToken),
+        on(
+            Method::POST,
+            "/v2/cluster/members/{member}/promote",
+            NoBody,
+            Rule::ManageCluster,
+            Do::PromoteMember,
+        ),
+        on(
+            Method::POST,
+            "/v2/cluster/members/{member}/demote",
+            NoBody,
+            Rule::ManageCluster,
+            Do::DemoteMember,
+        ),
+        on(
+            Method::POST,
+            "/v2/cluster/members/{member}/transfer-leader",
+            NoBody,
+            Rule::ManageCluster,
+            Do::TransferLeader,
+        ),
+        on(Method::DELETE, "/v2/cluster/members/{member}", NoBody, Rule::ManageCluster, Do::RemoveMember),
     ]
 };
 
@@ -117,6 +147,12 @@ async fn perform(action: Action, call: Call, body: Body) -> Answer {
         Action::Stores => info::stores(&call),
         Action::ImageSchema => schemas::image(&call),
         Action::ImagesSchema => schemas::images(&call),
+        Action::ClusterStatus => cluster::status(call).await,
+        Action::IssueToken => cluster::issue_token(call, body).await,
+        Action::PromoteMember => cluster::promote(call).await,
+        Action::DemoteMember => cluster::demote(call).await,
+        Action::TransferLeader => cluster::transfer_leader(call).await,
+        Action::RemoveMember => cluster::remove(call).await,
     }
 }
 

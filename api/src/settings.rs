@@ -70,6 +70,10 @@ pub struct ApiSettings {
     pub http2_streams_max: u32,
     /// Passwords checked at once. Each check takes a core for tens of milliseconds.
     pub password_checks_max: usize,
+    /// Whether reads are answered from an older state when no majority answers.
+    pub stale_when_cut_off: bool,
+    /// Nodes that hold an image's bytes before its upload is acknowledged, as far as there are nodes.
+    pub copies: usize,
     /// Seconds that requests in flight may take to finish when the node stops.
     #[serde(with = "seconds")]
     pub drain_timeout: Duration,
@@ -105,6 +109,8 @@ impl Default for ApiSettings {
             connections_per_address_max: 256,
             http2_streams_max: 100,
             password_checks_max: 2,
+            stale_when_cut_off: false,
+            copies: 2,
             drain_timeout: Duration::from_secs(30),
         }
     }
@@ -148,6 +154,7 @@ impl ApiSettings {
             ("connections_per_address_max", self.connections_per_address_max),
             ("http2_streams_max", self.http2_streams_max as usize),
             ("password_checks_max", self.password_checks_max),
+            ("copies", self.copies),
             ("header_read_timeout", usize::from(!self.header_read_timeout.is_zero())),
             ("keep_alive_timeout", usize::from(!self.keep_alive_timeout.is_zero())),
             ("body_idle_timeout", usize::from(!self.body_idle_timeout.is_zero())),

@@ -1,6 +1,7 @@
 //! One file for each resource: parse, ask, answer. Rules live in the catalog and in `policy`.
 
 pub(crate) mod actions;
+pub(crate) mod cluster;
 pub(crate) mod image_data;
 pub(crate) mod images;
 pub(crate) mod info;

@@ -25,6 +25,13 @@ pub enum ConsensusError {
     /// This node's log or state cannot be trusted; an operator has to act.
     #[error("this node's disk failed, it no longer takes part")]
     DiskFailed,
+    /// This node's disk is older than what other nodes saw of it: it may have forgotten acknowledged
+    /// entries or votes, so it must not go on as the node it was.
+    #[error(
+        "this node's disk is older than what other nodes saw of it; it may have forgotten what it promised: move \
+         its data directory away and join again with a new token"
+    )]
+    Amnesia,
     /// The catalog could not be read.
     #[error(transparent)]
     Fault(#[from] Fault),

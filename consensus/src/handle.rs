@@ -2,41 +2,52 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::error::{ClientWriteError, Fatal, LinearizableReadError, RaftError};
-use openraft::{BasicNode, Raft, ReadPolicy};
-use peerglass_catalog::keyspace::{self, Keyspace};
-use peerglass_catalog::{Catalog, Command, NodeId, Outcome};
-use tokio::sync::watch;
+use openraft::error::Fatal;
+use peerglass_catalog::keyspace::Keyspace;
+use peerglass_catalog::{NodeEntry, NodeId};
+use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::error::{ConsensusError, OpenError, SubmitError};
+use crate::error::{ConsensusError, OpenError};
+use crate::identity::{Chance, Identity};
+use crate::keeper;
 use crate::log::{Flusher, LogStore};
 use crate::machine::Machine;
-use crate::network::Alone;
-use crate::raft::{Proposal, Reply, SeededRuntime, Types, config};
+use crate::network::Dial;
+use crate::network::client::Network;
+use crate::network::links::Links;
+use crate::network::serve::Receiving;
+use crate::network::snapshot::Pace;
+use crate::raft::{Raft, SeededRuntime, Types, config};
+use crate::read::{Ask, barrier};
+use crate::submit::InFlight;
 
-/// How long a request waits for a leader before it is told that there is none.
-const LEADER_WAIT: Duration = Duration::from_secs(5);
-
-/// Pause before asking again whether there is a leader.
-const LEADER_POLL: Duration = Duration::from_millis(20);
-
-/// How often the log is compacted.
+/// How consensus behaves on this node.
 #[derive(Clone, Debug)]
 pub struct ConsensusSettings {
     /// Entries after which the state is made durable and the log purged.
     pub snapshot_entries: u64,
     /// Entries kept behind a snapshot, for replicas that are a little late.
     pub log_entries_kept: u64,
+    /// Bytes a second of a snapshot sent to another node.
+    pub snapshot_bytes_per_s: u64,
+    /// Voters wanted; nodes that may vote are promoted until there are that many. 0: only by hand.
+    pub voters: usize,
+    /// This node as others should know it, if it forms a cluster.
+    pub entry: NodeEntry,
 }
 
 impl Default for ConsensusSettings {
     fn default() -> Self {
-        Self { snapshot_entries: 20_000, log_entries_kept: 1_000 }
+        Self {
+            snapshot_entries: 20_000,
+            log_entries_kept: 1_000,
+            snapshot_bytes_per_s: 64 << 20,
+            voters: 3,
+            entry: NodeEntry::default(),
+        }
     }
 }
 
@@ -51,140 +62,164 @@ pub struct ConsensusDisk {
 
 /// Submit, read, watch. Clones share one node.
 #[derive(Clone)]
-pub struct Consensus {
-    raft: Raft<Types, Machine>,
+pub struct Consensus(Arc<Inner>);
+
+pub(crate) struct Inner {
+    raft: Raft,
+    links: Arc<Links>,
     state: Arc<dyn Keyspace>,
     applied: watch::Receiver<u64>,
-    node: NodeId,
     seed: u64,
-    /// The flush task. It ends by itself when the last log handle goes.
-    tasks: Arc<Mutex<JoinSet<()>>>,
+    pub(crate) in_flight: InFlight,
+    pub(crate) barrier: mpsc::Sender<Ask>,
+    receiving: Receiving,
+    /// Members heard of from other members, for when this node's log is behind theirs.
+    learned: Mutex<BTreeMap<NodeId, NodeEntry>>,
+    /// Work of this handle. It ends when the node stops.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 impl Consensus {
     /// Start from what `disk` holds; an empty disk becomes a cluster of one.
     ///
-    /// `seed` gives election time-outs and, on an empty disk, this node's id.
+    /// `seed` gives election time-outs and, on an empty disk, the ids of this node and its cluster.
+    /// Without `dial` the node talks to nobody.
     pub async fn open(
         settings: ConsensusSettings,
         disk: ConsensusDisk,
+        dial: Option<Arc<dyn Dial>>,
         seed: u64,
     ) -> Result<Self, OpenError> {
-        let node = LogStore::node_id(&*disk.log, NodeId(seed.max(1))).await?;
-        let machine = Machine::open(Arc::clone(&disk.state))?;
+        let machine = Machine::open(Arc::clone(&disk.state)).await?;
         check_that_log_and_state_meet(&disk, &machine)?;
+        let identity = Identity::begin(&*disk.log, &mut Chance::new(seed)).await?;
         let applied = machine.watch();
         let (flusher, flush) = Flusher::new(Arc::clone(&disk.log));
         let mut tasks = JoinSet::new();
         tasks.spawn(flush);
         let log = LogStore::new(Arc::clone(&disk.log), flusher);
         let config = config(&settings).validate().map_err(|error| OpenError::Raft(error.to_string()))?;
-        let start = Raft::new(node.0, Arc::new(config), Alone, log, machine);
+        let links = Arc::new(Links::new(identity.clone(), disk.log, dial));
+        let network = Network {
+            links: Arc::clone(&links),
+            state: Arc::clone(&disk.state),
+            pace: Pace::new(settings.snapshot_bytes_per_s),
+        };
+        let start = Raft::new(identity.node.0, Arc::new(config), network, log, machine);
         let raft = SeededRuntime::scope(seed, start).await.map_err(|e| OpenError::Raft(e.to_string()))?;
-        let consensus =
-            Self { raft, state: disk.state, applied, node, seed, tasks: Arc::new(Mutex::new(tasks)) };
-        SeededRuntime::scope(seed, consensus.begin()).await?;
+        let (asks, queue) = mpsc::channel(crate::read::WAITING_MAX);
+        let learned = Mutex::new(identity.known.clone());
+        let in_flight = InFlight::new(identity.node, identity.boot.epoch);
+        let consensus = Self(Arc::new(Inner {
+            raft,
+            links,
+            state: disk.state,
+            applied,
+            seed,
+            in_flight,
+            barrier: asks,
+            receiving: Arc::new(AsyncMutex::new(())),
+            learned,
+            tasks: Mutex::default(),
+        }));
+        SeededRuntime::scope(seed, consensus.begin(&settings.entry)).await?;
+        tasks.spawn(barrier(Arc::downgrade(&consensus.0), queue));
+        tasks.spawn(SeededRuntime::scope(seed, keeper::keep(Arc::downgrade(&consensus.0), settings)));
+        *consensus.0.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(consensus)
     }
 
+    pub(crate) fn of(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+
     /// Form the cluster if there is none yet, and do not wait out an election nobody contests.
-    async fn begin(&self) -> Result<(), OpenError> {
+    async fn begin(&self, entry: &NodeEntry) -> Result<(), OpenError> {
         let raft_error = |error: &dyn std::fmt::Display| OpenError::Raft(error.to_string());
-        if !self.raft.is_initialized().await.map_err(|e| raft_error(&e))? {
-            let alone = BTreeMap::from([(self.node.0, BasicNode::default())]);
-            self.raft.initialize(alone).await.map_err(|e| raft_error(&e))?;
-        } else if self.raft.voter_ids().eq([self.node.0]) {
-            self.raft.trigger().elect(false).await.map_err(|e| raft_error(&e))?;
+        let me = self.node().0;
+        if !self.raft().is_initialized().await.map_err(|e| raft_error(&e))? {
+            if self.links().identity.joined {
+                return Ok(()); // the cluster's leader will turn to this node
+            }
+            let alone = BTreeMap::from([(me, entry.clone())]);
+            self.raft().initialize(alone).await.map_err(|e| raft_error(&e))?;
+        } else if self.raft().voter_ids().eq([me]) {
+            self.raft().trigger().elect(false).await.map_err(|e| raft_error(&e))?;
         }
         Ok(())
     }
 
-    /// Have the cluster carry out `command`.
-    ///
-    /// `Ok` means it is durable on a majority and applied here. A failure means nothing is known:
-    /// the command may have been carried out, or may be yet.
-    pub async fn submit(&self, command: Command) -> Result<Outcome, SubmitError> {
-        let deadline = Instant::now() + LEADER_WAIT;
-        loop {
-            // Only a proposal that was turned away before it was appended is tried again.
-            match self.raft.client_write(Proposal(command.clone())).await {
-                Ok(response) => {
-                    return match response.data {
-                        Reply::Done(outcome) => Ok(outcome),
-                        Reply::Refused(refusal) => Err(SubmitError::Refused(refusal)),
-                        Reply::Nothing => unreachable!("a proposal is answered as a proposal"),
-                    };
-                }
-                Err(RaftError::Fatal(fatal)) => return Err(failed(&fatal).into()),
-                Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => {
-                    if Instant::now() >= deadline {
-                        return Err(ConsensusError::Unavailable.into());
-                    }
-                    sleep(LEADER_POLL).await;
-                }
-                Err(RaftError::APIError(
-                    ClientWriteError::LogEntryDiscarded(_)
-                    | ClientWriteError::ChangeMembershipError(_)
-                    | ClientWriteError::PreconditionFailed(_),
-                )) => return Err(ConsensusError::Unavailable.into()),
-            }
-        }
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0
     }
 
-    /// Ask the catalog a question. The answer takes every write into account that was acknowledged
-    /// by any node before this call.
-    pub async fn read<T>(&self, question: impl FnOnce(&Catalog<'_>) -> T) -> Result<T, ConsensusError> {
-        self.read_barrier().await?;
-        Ok(keyspace::look(&*self.state, |read| question(&Catalog::new(read))))
+    pub(crate) fn raft(&self) -> &Raft {
+        &self.0.raft
     }
 
-    async fn read_barrier(&self) -> Result<(), ConsensusError> {
-        let deadline = Instant::now() + LEADER_WAIT;
-        loop {
-            let asked = timeout_at(deadline, self.raft.ensure_linearizable(ReadPolicy::ReadIndex)).await;
-            match asked {
-                Ok(Ok(_)) => return Ok(()),
-                Ok(Err(RaftError::Fatal(fatal))) => return Err(failed(&fatal)),
-                Ok(Err(RaftError::APIError(
-                    LinearizableReadError::ForwardToLeader(_) | LinearizableReadError::QuorumNotEnough(_),
-                ))) if Instant::now() < deadline => sleep(LEADER_POLL).await,
-                Ok(Err(RaftError::APIError(_))) | Err(_) => return Err(ConsensusError::Unavailable),
-            }
-        }
+    pub(crate) fn links(&self) -> &Links {
+        &self.0.links
+    }
+
+    pub(crate) fn state(&self) -> &Arc<dyn Keyspace> {
+        &self.0.state
+    }
+
+    pub(crate) fn receiving(&self) -> &Receiving {
+        &self.0.receiving
+    }
+
+    pub(crate) fn seed(&self) -> u64 {
+        self.0.seed
+    }
+
+    pub(crate) fn learned(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, NodeEntry>> {
+        self.0.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Index of the last log entry applied here, as it grows. Equal indexes mean equal catalogs.
     pub fn applied(&self) -> watch::Receiver<u64> {
-        self.applied.clone()
+        self.0.applied.clone()
     }
 
     /// This node.
     pub fn node(&self) -> NodeId {
-        self.node
+        self.links().identity.node
     }
 
-    /// Resolves when this node can no longer take part: its disk failed or it was stopped.
+    /// Resolves when this node can no longer take part: its disk failed or is older than what its peers
+    /// saw of it, or it was stopped.
     pub async fn ended(&self) -> ConsensusError {
-        let mut metrics = self.raft.metrics();
+        let mut metrics = self.raft().metrics();
+        let mut amnesia = self.links().amnesia();
         loop {
             if let Err(fatal) = &metrics.borrow_and_update().running_state {
                 return failed(fatal);
             }
-            if metrics.changed().await.is_err() {
+            let changed = tokio::select! {
+                biased;
+                Ok(_) = amnesia.wait_for(|amnesia| *amnesia) => return ConsensusError::Amnesia,
+                changed = metrics.changed() => changed,
+            };
+            if changed.is_err() {
                 return ConsensusError::Stopped;
             }
         }
     }
 
     /// Stop taking part, and make what was applied durable so that the next start replays nothing.
+    ///
+    /// A leader hands over first, so that nobody waits for an election.
     pub async fn stop(&self) {
-        if SeededRuntime::scope(self.seed, self.raft.shutdown()).await.is_err() {
+        self.hand_over().await;
+        if SeededRuntime::scope(self.seed(), self.raft().shutdown()).await.is_err() {
             tracing::error!("the Raft task panicked while stopping");
         }
-        if let Err(fault) = self.state.sync().await {
+        self.links().close().await;
+        if let Err(fault) = self.state().sync().await {
             tracing::error!(%fault, "the catalog could not be synced; the next start replays more of the log");
         }
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = std::mem::take(&mut *self.0.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}
     }
@@ -206,7 +241,7 @@ fn check_that_log_and_state_meet(disk: &ConsensusDisk, machine: &Machine) -> Res
     Ok(())
 }
 
-fn failed(fatal: &Fatal<Types>) -> ConsensusError {
+pub(crate) fn failed(fatal: &Fatal<Types>) -> ConsensusError {
     match fatal {
         Fatal::Stopped => ConsensusError::Stopped,
         Fatal::StorageError(_) | Fatal::Panicked => ConsensusError::DiskFailed,

@@ -8,7 +8,7 @@
 //! ```text
 //! e index:u64be   one entry          p   last purged log id
 //! v               vote               c   committed log id
-//! n               this node's id
+//! (other letters)  who this node is, see `identity`
 //! ```
 
 mod flush;
@@ -20,19 +20,19 @@ use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, entry::RaftEntry};
+use peerglass_catalog::Fault;
 use peerglass_catalog::keyspace::{self, Batch, Direction, KeyRange, Keyspace, Read};
-use peerglass_catalog::{Fault, NodeId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::raft::{Entry, LogId, Types, Vote};
+use crate::recover::{Survey, membership_of};
 pub(crate) use flush::Flusher;
 
 const ENTRIES: u8 = b'e';
 const VOTE: &[u8] = b"v";
 const COMMITTED: &[u8] = b"c";
 const PURGED: &[u8] = b"p";
-const NODE: &[u8] = b"n";
 const VERSION: u8 = 1;
 
 /// The log of one node.
@@ -45,18 +45,6 @@ pub(crate) struct LogStore {
 impl LogStore {
     pub(crate) fn new(disk: Arc<dyn Keyspace>, flusher: Flusher) -> Self {
         Self { disk, flusher }
-    }
-
-    /// This node's id, drawn once when its log is empty and kept as long as the log.
-    pub(crate) async fn node_id(disk: &dyn Keyspace, drawn: NodeId) -> Result<NodeId, Fault> {
-        if let Some(id) = get::<NodeId>(disk, "node id", NODE)? {
-            return Ok(id);
-        }
-        let mut batch = Batch::default();
-        batch.put(NODE.to_vec(), encode(&drawn));
-        disk.write(batch)?;
-        disk.sync().await?;
-        Ok(drawn)
     }
 
     /// Index of the last entry, purged or not; 0 for none.
@@ -143,7 +131,7 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let mut batch = Batch::default();
         for entry in entries {
-            batch.put(entry_key(entry.index()), encode(&entry));
+            put_entry(&mut batch, &entry);
         }
         self.disk.write(batch).map_err(io::Error::other)?;
         self.flusher.sync_then(callback).await
@@ -164,6 +152,32 @@ impl RaftLogStorage<Types> for LogStore {
         batch.put(PURGED.to_vec(), encode(&up_to));
         self.disk.write(batch).map_err(io::Error::other)
     }
+}
+
+/// What the log holds, and the last membership in it behind entry `applied`.
+pub(crate) fn survey(disk: &dyn Keyspace, applied: u64) -> Result<Survey, Fault> {
+    keyspace::look(disk, |read| {
+        let behind = KeyRange { from: entry_key(applied.saturating_add(1)), to: Some(vec![ENTRIES + 1]) };
+        let mut membership = None;
+        for found in read.scan(behind, Direction::Ascending) {
+            let (key, value) = found?;
+            membership = membership_of(&decode("log entry", &key, &value)?).or(membership);
+        }
+        Ok(Survey {
+            last: last_log_id(read)?,
+            committed: get(read, "commit mark", COMMITTED)?,
+            vote: get(read, "vote", VOTE)?,
+            membership,
+        })
+    })
+}
+
+pub(crate) fn put_entry(batch: &mut Batch, entry: &Entry) {
+    batch.put(entry_key(entry.index()), encode(entry));
+}
+
+pub(crate) fn put_vote(batch: &mut Batch, vote: &Vote) {
+    batch.put(VOTE.to_vec(), encode(vote));
 }
 
 fn entry_key(index: u64) -> Vec<u8> {
@@ -193,7 +207,7 @@ fn last_log_id(read: &dyn Read) -> Result<Option<LogId>, Fault> {
     }
 }
 
-fn get<T: DeserializeOwned>(
+pub(crate) fn get<T: DeserializeOwned>(
     read: &(impl Read + ?Sized),
     what: &'static str,
     key: &[u8],

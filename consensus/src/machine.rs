@@ -2,7 +2,8 @@
 //!
 //! Entries are applied in groups: each command works on an overlay, and the changes of the whole
 //! group are written in one batch together with the index of its last entry. Clients are answered
-//! after that write. The state is not synced here: the log is, and a state that a power cut set
+//! after that write. A proposal that was applied before gets the reply it got then (`session`). The
+//! state is not synced here: the log is, and a state that a power cut set
 //! back is brought forward again by replay.
 
 use std::io;
@@ -10,15 +11,17 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use openraft::{EntryPayload, OptionalSend, SnapshotMeta, entry::RaftEntry};
+use openraft::{EntryPayload, OptionalSend, entry::RaftEntry};
 use peerglass_catalog::keyspace::{self, Batch, Keyspace, Read};
 use peerglass_catalog::{Fault, Overlay};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::log::{decode, encode};
-use crate::raft::{LogId, Membership, Proposal, Reply, Types};
-use crate::snapshot::{self, Builder, RaftSnapshot, SnapshotData};
+use crate::mutation::{self, Mutation};
+use crate::raft::{LogId, Membership, Meta, Proposal, Reply, Types};
+use crate::session::{Changes, Sessions, Verdict};
+use crate::snapshot::{self, Builder, RaftSnapshot, SnapshotData, install};
 
 /// Entries written together, at most. More would only delay the first answer.
 const GROUP_MAX: usize = 256;
@@ -53,14 +56,18 @@ pub(crate) fn read_applied(state: &dyn Read) -> Result<Applied, Fault> {
 pub(crate) struct Machine {
     state: Arc<dyn Keyspace>,
     applied: Applied,
+    sessions: Sessions,
     announce: watch::Sender<u64>,
 }
 
 impl Machine {
-    pub(crate) fn open(state: Arc<dyn Keyspace>) -> Result<Self, Fault> {
+    /// The state as the last run left it. A snapshot whose installation was interrupted is installed.
+    pub(crate) async fn open(state: Arc<dyn Keyspace>) -> Result<Self, Fault> {
+        install::resume(&*state).await?;
         let applied = keyspace::look(&*state, read_applied)?;
+        let sessions = keyspace::look(&*state, Sessions::load)?;
         let (announce, _) = watch::channel(applied.index());
-        Ok(Self { state, applied, announce })
+        Ok(Self { state, applied, sessions, announce })
     }
 
     /// The index of the last applied entry, as it grows.
@@ -71,7 +78,9 @@ impl Machine {
     /// Apply `group` in one write, then answer whoever waits.
     fn apply_group(&mut self, group: Vec<EntryResponder<Types>>) -> Result<(), Fault> {
         let mut applied = self.applied.clone();
+        let mut changes = Changes::default();
         let mut replies = Vec::with_capacity(group.len());
+        let sessions = &mut self.sessions;
         let batch = keyspace::look(&*self.state, |read| {
             let mut overlay = Overlay::new(read);
             for (entry, responder) in group {
@@ -82,16 +91,14 @@ impl Machine {
                         applied.membership = Membership::new(applied.log_id, membership);
                         Reply::Nothing
                     }
-                    EntryPayload::Normal(Proposal(command)) => {
-                        match peerglass_catalog::apply(&mut overlay, command)? {
-                            Ok(outcome) => Reply::Done(outcome),
-                            Err(refusal) => Reply::Refused(refusal),
-                        }
+                    EntryPayload::Normal(proposal) => {
+                        carry_out(&mut overlay, sessions, &mut changes, proposal)?
                     }
                 };
                 replies.push((responder, reply));
             }
             let mut batch = overlay.into_batch();
+            changes.write(&mut batch);
             put_applied(&mut batch, &applied);
             Ok::<_, Fault>(batch)
         })?;
@@ -105,21 +112,37 @@ impl Machine {
         }
         Ok(())
     }
-}
 
-impl Machine {
-    /// Hold the state that `bytes` encode instead of this one.
-    async fn replace(&mut self, bytes: &[u8], applied: Applied) -> io::Result<()> {
-        let mut end = Batch::default();
-        put_applied(&mut end, &applied);
-        snapshot::install(&*self.state, bytes, end).await?;
-        self.applied = applied;
+    /// Take up the state that was installed.
+    fn reload(&mut self) -> Result<(), Fault> {
+        self.applied = keyspace::look(&*self.state, read_applied)?;
+        self.sessions = keyspace::look(&*self.state, Sessions::load)?;
         self.announce.send_replace(self.applied.index());
         Ok(())
     }
 }
 
-fn put_applied(batch: &mut Batch, applied: &Applied) {
+/// Carry out a proposal unless it was carried out before.
+fn carry_out(
+    overlay: &mut Overlay<'_>,
+    sessions: &mut Sessions,
+    changes: &mut Changes,
+    proposal: Proposal,
+) -> Result<Reply, Fault> {
+    match sessions.judge(proposal.key, proposal.settled, changes) {
+        Verdict::Known(reply) if !mutation::is(Mutation::IdempotencyKeyLost) => return Ok(reply),
+        Verdict::Over => return Ok(Reply::Nothing),
+        Verdict::New | Verdict::Known(_) => {}
+    }
+    let reply = match peerglass_catalog::apply(overlay, proposal.command)? {
+        Ok(outcome) => Reply::Done(outcome),
+        Err(refusal) => Reply::Refused(refusal),
+    };
+    sessions.remember(proposal.key, &reply, changes);
+    Ok(reply)
+}
+
+pub(crate) fn put_applied(batch: &mut Batch, applied: &Applied) {
     batch.put(APPLIED.to_vec(), encode(applied));
 }
 
@@ -147,20 +170,22 @@ impl RaftStateMachine<Types> for Machine {
         Builder { state: Arc::clone(&self.state) }
     }
 
-    async fn install_snapshot(
-        &mut self,
-        meta: &SnapshotMeta<openraft::alias::CommittedLeaderIdOf<Types>, u64, openraft::BasicNode>,
-        data: SnapshotData,
-    ) -> io::Result<()> {
-        if data.is_of(&self.state) {
-            return Ok(()); // our own state, at an index we have applied
+    async fn install_snapshot(&mut self, meta: &Meta, data: SnapshotData) -> io::Result<()> {
+        if let SnapshotData::Received { state } = data {
+            if !Arc::ptr_eq(&state, &self.state) {
+                return Err(io::Error::other("a snapshot was received into another state"));
+            }
+            install::install(&*self.state).await.map_err(io::Error::other)?;
+            self.reload().map_err(io::Error::other)?;
+            if self.applied.log_id != meta.last_log_id {
+                return Err(io::Error::other("the received snapshot is not the one that was announced"));
+            }
         }
-        let applied = Applied { log_id: meta.last_log_id, membership: meta.last_membership.clone() };
-        self.replace(&data.encode()?, applied).await
+        Ok(()) // otherwise it is our own state, at an index we have applied
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        Ok(self.applied.log_id.is_some().then(|| snapshot::describe(&self.state, self.applied.clone())))
+        Ok(self.applied.log_id.is_some().then(|| snapshot::describe(self.applied.clone())))
     }
 }
 

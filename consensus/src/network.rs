@@ -1,70 +1,28 @@
-//! Raft messages to other nodes.
+//! Raft between nodes: messages over QUIC connections that somebody else opens.
 //!
-//! This release runs clusters of one node, which has nobody to write to. Every message is answered
-//! "unreachable", which is the truth, and openraft treats it as such.
+//! The node's peer port dials and accepts, and vouches for the key at the other end ([`Dial`]). What a
+//! connection of this purpose carries is settled here: a [greeting](wire::Greeting) by which both ends
+//! make sure that they belong to one cluster and that neither forgot what it was, and then one stream
+//! for each request and its answer.
+//!
+//! * [`links`] keeps one outgoing connection to each node and asks over it;
+//! * [`client`] is openraft's network on top of that;
+//! * [`serve`] answers;
+//! * [`wire`] is what goes over the wire.
 
-use openraft::error::{RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
-use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, VoteRequest, VoteResponse,
-};
-use openraft::{AnyError, BasicNode, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+pub(crate) mod client;
+pub(crate) mod links;
+pub(crate) mod serve;
+pub(crate) mod snapshot;
+pub(crate) mod wire;
 
-use crate::raft::{Types, Vote};
-use crate::snapshot::{RaftSnapshot, SnapshotData};
+use std::io;
 
-/// No connection to anybody.
-pub(crate) struct Alone;
+use peerglass_catalog::NodeEntry;
+use peerglass_catalog::keyspace::BoxFuture;
 
-impl Alone {
-    fn unreachable() -> Unreachable<Types> {
-        Unreachable::new(&AnyError::error("this node knows no way to other nodes"))
-    }
-}
-
-impl RaftNetworkFactory<Types> for Alone {
-    type Network = Self;
-
-    async fn new_client(&mut self, _target: u64, _node: &BasicNode) -> Self {
-        Self
-    }
-}
-
-impl RaftNetworkV2<Types> for Alone {
-    type SnapshotData = SnapshotData;
-
-    async fn append_entries(
-        &mut self,
-        _request: AppendEntriesRequest<Types>,
-        _option: RPCOption,
-    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(Self::unreachable()))
-    }
-
-    async fn vote(
-        &mut self,
-        _request: VoteRequest<Types>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(Self::unreachable()))
-    }
-
-    /// The default would grant every pre-vote, which deposes leaders for nothing.
-    async fn pre_vote(
-        &mut self,
-        _request: VoteRequest<Types>,
-        _option: RPCOption,
-    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        Err(RPCError::Unreachable(Self::unreachable()))
-    }
-
-    async fn full_snapshot(
-        &mut self,
-        _vote: Vote,
-        _snapshot: RaftSnapshot,
-        _cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
-    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        Err(StreamingError::Unreachable(Self::unreachable()))
-    }
+/// Opens connections to other nodes.
+pub trait Dial: Send + Sync + 'static {
+    /// A new connection to `node` and to nobody else who may answer at its address, for Raft.
+    fn dial<'a>(&'a self, node: &'a NodeEntry) -> BoxFuture<'a, io::Result<quinn::Connection>>;
 }

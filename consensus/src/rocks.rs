@@ -126,6 +126,19 @@ impl Keyspace for RocksKeyspace {
         look(&RocksView(self.db.snapshot()));
     }
 
+    fn view_apart(self: Arc<Self>, look: Box<dyn FnOnce(&dyn Read) + Send>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "RocksDB is the disk below the seam; simulations have their own"
+            )]
+            let looked = tokio::task::spawn_blocking(move || look(&RocksView(self.db.snapshot()))).await;
+            if looked.is_err() {
+                tracing::error!("reading the database for a snapshot panicked");
+            }
+        })
+    }
+
     fn write(&self, batch: Batch) -> Result<(), Fault> {
         let mut write = WriteBatch::default();
         for range in &batch.cleared {

@@ -2,51 +2,35 @@
 //!
 //! A node's own snapshot is its state: the keyspace already is the catalog at the applied index, so
 //! taking a snapshot only makes that state durable and lets the log be purged up to it. No copy is
-//! written, however large the catalog. Only a replica that is handed a snapshot of another state turns
-//! it into bytes, in the catalog's portable encoding, and installs those.
+//! written, however large the catalog.
+//!
+//! Only for a replica that is too far behind the log is the state written down, in the catalog's
+//! portable encoding and cut into [pieces](spool). The receiver keeps the pieces, so that a transfer
+//! goes on where it was interrupted, and [installs](install) them when all are there: all or nothing,
+//! whenever the process dies.
+
+pub(crate) mod install;
+pub(crate) mod spool;
 
 use std::io;
 use std::sync::Arc;
 
+use openraft::Snapshot;
 use openraft::storage::RaftSnapshotBuilder;
-use openraft::{Snapshot, SnapshotMeta};
-use peerglass_catalog::keyspace::{self, Batch, Keyspace};
-use peerglass_catalog::snapshot;
+use peerglass_catalog::keyspace::{self, Keyspace};
 
 use crate::machine::{Applied, read_applied};
-use crate::raft::Types;
+use crate::raft::{Meta, Types};
 
 /// The state of the catalog at one applied index.
-pub(crate) struct SnapshotData {
-    state: Arc<dyn Keyspace>,
-    applied: Applied,
-}
-
-impl SnapshotData {
-    /// Whether this is the state that `other` holds itself.
-    pub(crate) fn is_of(&self, other: &Arc<dyn Keyspace>) -> bool {
-        Arc::ptr_eq(&self.state, other)
-    }
-
-    /// The state in the catalog's portable encoding.
-    ///
-    /// # Errors
-    ///
-    /// When the state went on meanwhile, because it would not be what the snapshot claims. Whoever
-    /// asks takes a fresh one.
-    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
-        keyspace::look(&*self.state, |read| {
-            if read_applied(read).map_err(io::Error::other)?.log_id != self.applied.log_id {
-                return Err(io::Error::new(
-                    io::ErrorKind::Interrupted,
-                    "the state went on since the snapshot",
-                ));
-            }
-            let mut bytes = Vec::new();
-            snapshot::write(read, &mut bytes).map_err(io::Error::other)?;
-            Ok(bytes)
-        })
-    }
+pub(crate) enum SnapshotData {
+    /// This node's own state, which is that or newer.
+    Own,
+    /// A whole spool that was received into `state`, to be installed there.
+    Received {
+        /// Where it was received.
+        state: Arc<dyn Keyspace>,
+    },
 }
 
 pub(crate) type RaftSnapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
@@ -63,28 +47,16 @@ impl RaftSnapshotBuilder<Types> for Builder {
         // Read before the sync, so that what the snapshot claims is never more than what is durable.
         let applied = keyspace::look(&*self.state, read_applied).map_err(io::Error::other)?;
         self.state.sync().await.map_err(io::Error::other)?;
-        Ok(describe(&self.state, applied))
+        Ok(describe(applied))
     }
 }
 
-/// The snapshot that `state` is, at `applied`.
-pub(crate) fn describe(state: &Arc<dyn Keyspace>, applied: Applied) -> RaftSnapshot {
-    Snapshot {
-        meta: SnapshotMeta { last_log_id: applied.log_id, last_membership: applied.membership.clone() },
-        snapshot: SnapshotData { state: Arc::clone(state), applied },
-    }
+/// A node's own state, at `applied`.
+pub(crate) fn describe(applied: Applied) -> RaftSnapshot {
+    Snapshot { meta: meta(applied), snapshot: SnapshotData::Own }
 }
 
-/// Replace the whole state by the received one, atomically, and make it durable.
-pub(crate) async fn install(state: &dyn Keyspace, bytes: &[u8], mut end: Batch) -> io::Result<()> {
-    let mut whole = Batch::default();
-    whole.clear(keyspace::KeyRange { from: Vec::new(), to: None });
-    snapshot::restore(&mut &bytes[..], &mut |batch| {
-        whole.changes.extend(batch.changes);
-        Ok(())
-    })
-    .map_err(io::Error::other)?;
-    whole.changes.append(&mut end.changes);
-    state.write(whole).map_err(io::Error::other)?;
-    state.sync().await.map_err(io::Error::other)
+/// What openraft wants to know of a state.
+pub(crate) fn meta(applied: Applied) -> Meta {
+    Meta { last_log_id: applied.log_id, last_membership: applied.membership }
 }

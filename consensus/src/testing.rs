@@ -9,5 +9,5 @@ use crate::{Consensus, ConsensusDisk, ConsensusSettings};
 /// One voter over maps in memory. The log, the state machine and the read barrier are the real ones.
 pub async fn in_memory() -> Consensus {
     let disk = ConsensusDisk { log: Arc::new(MemoryKeyspace::new()), state: Arc::new(MemoryKeyspace::new()) };
-    Consensus::open(ConsensusSettings::default(), disk, 1).await.expect("memory cannot fail")
+    Consensus::open(ConsensusSettings::default(), disk, None, 1).await.expect("memory cannot fail")
 }

@@ -8,17 +8,16 @@ use std::time::Duration;
 use axum::serve::Listener;
 use peerglass_api::{Api, ApiParts, ApiSettings, Auth, Htpasswd, HtpasswdError};
 use peerglass_catalog::keyspace::{Direction, KeyRange, Keyspace};
-use peerglass_catalog::{Command, Fault, HashAlgorithm};
-use peerglass_consensus::{
-    Consensus, ConsensusDisk, ConsensusError, ConsensusSettings, OpenError, SubmitError,
-};
+use peerglass_catalog::{Fault, HashAlgorithm, NodeEntry, NodeRole};
+use peerglass_consensus::{Consensus, ConsensusDisk, ConsensusError, ConsensusSettings, Dial, OpenError};
 use peerglass_transfer::{Transfer, TransferDisk, TransferSettings};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{ApiSection, AuthMode, AuthSection, Settings};
+use crate::config::{AuthMode, AuthSection, Settings, StaleReads};
 use crate::lock::DataDirLock;
 use crate::maintenance::Maintenance;
+use crate::peers::{Dialer, Doors};
 use crate::surroundings::Surroundings;
 
 /// A running node.
@@ -27,6 +26,9 @@ pub struct Node {
     transfer: Transfer,
     stop: CancellationToken,
     tasks: JoinSet<()>,
+    /// The peer port outlives the API: whoever stops still hands over.
+    stop_peers: CancellationToken,
+    peers: JoinSet<()>,
     /// Released last, when nothing writes to the directory any more.
     _lock: Option<DataDirLock>,
 }
@@ -61,9 +63,9 @@ pub enum StartError {
     /// The file of users is malformed.
     #[error(transparent)]
     Htpasswd(#[from] HtpasswdError),
-    /// What the last run left behind could not be cleaned up.
-    #[error("cannot give up the uploads of the last run: {0}")]
-    Abandon(#[from] SubmitError),
+    /// Other nodes could not reach this one.
+    #[error("{0} is no address that other nodes can use; set cluster.advertise (--advertise ADDRESS:PORT)")]
+    Unreachable(String),
 }
 
 /// Why a running node has to end. What was acknowledged is safe; the next start reads what is there.
@@ -79,23 +81,36 @@ pub enum NodeFailure {
 
 /// Start a node with these settings in these surroundings.
 ///
-/// When it returns, the API accepts requests. Uploads that the last run of this node did not
-/// finish have been given up, so no image is stuck in `saving`.
+/// When it returns, the API accepts requests, but no uploads before those of the last run of this node
+/// have been given up, which needs a majority of the cluster.
 pub async fn assemble<L>(settings: &Settings, surroundings: Surroundings<L>) -> Result<Node, StartError>
 where
     L: Listener<Addr = SocketAddr>,
 {
-    let Surroundings { wall_clock, seed, api_listener, disk, workers, lock } = surroundings;
+    let Surroundings { wall_clock, seed, api_listener, key, peers, disk, workers, lock } = surroundings;
     let auth = sign_in(&settings.auth)?;
     if is_empty(&*disk.log)? && !disk.packs.list().map_err(Fault::Io)?.is_empty() {
         return Err(StartError::RecordsGone);
     }
+    let address = settings.cluster.reachable().map_err(StartError::Unreachable)?.unwrap_or_default();
+    let entry = NodeEntry {
+        key: key.peer_key(),
+        address: if peers.is_some() { address } else { String::new() },
+        site: settings.cluster.site.clone(),
+        rack: settings.cluster.rack.clone(),
+        role: NodeRole::Voter,
+    };
+    let dialer = peers.clone().map(Dialer::new);
     let consensus = Consensus::open(
         ConsensusSettings {
             snapshot_entries: settings.raft.snapshot_entries,
             log_entries_kept: settings.raft.log_entries_kept,
+            snapshot_bytes_per_s: settings.cluster.snapshot_bytes_per_s,
+            voters: settings.cluster.voters as usize,
+            entry,
         },
         ConsensusDisk { log: disk.log, state: disk.state },
+        dialer.clone().map(|dialer| Arc::new(dialer) as Arc<dyn Dial>),
         seed,
     )
     .await?;
@@ -106,23 +121,36 @@ where
         seed ^ TRANSFER_SEED,
     )
     .await?;
-    let node = consensus.node();
-    consensus.submit(Command::AbandonUploads { node, at: wall_clock() }).await?;
     let api = Api::new(ApiParts {
         consensus: consensus.clone(),
         transfer: transfer.clone(),
-        settings: api_settings(&settings.api),
+        settings: api_settings(settings),
         auth,
         now: Arc::clone(&wall_clock),
         seed: seed ^ API_SEED,
     });
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
+    api.hold_uploads();
+    let (stop, stop_peers) = (CancellationToken::new(), CancellationToken::new());
+    let (mut tasks, mut doors) = (JoinSet::new(), JoinSet::new());
+    if let Some(port) = peers {
+        let door =
+            Doors { consensus: consensus.clone(), transfer: transfer.clone(), now: Arc::clone(&wall_clock) };
+        doors.spawn(door.run(port, stop_peers.clone()));
+    }
+    let maintenance = Maintenance {
+        api: api.clone(),
+        consensus: consensus.clone(),
+        transfer: transfer.clone(),
+        interval: Duration::from_secs(settings.storage.reclaim_interval_s),
+        now: wall_clock,
+    };
+    // Alone, the node has a leader at once, and nobody has to be told to try again.
+    if consensus.others().is_empty() && consensus.has_leader() {
+        maintenance.give_up_uploads().await;
+    }
     tasks.spawn(peerglass_api::serve(api_listener, api, stop.clone()));
-    let interval = Duration::from_secs(settings.storage.reclaim_interval_s);
-    let maintenance = Maintenance { consensus: consensus.clone(), transfer: transfer.clone(), interval };
     tasks.spawn(maintenance.run(stop.clone()));
-    Ok(Node { consensus, transfer, stop, tasks, _lock: lock })
+    Ok(Node { consensus, transfer, stop, tasks, stop_peers, peers: doors, _lock: lock })
 }
 
 /// Keep the generators of the parts apart; any odd-looking constants will do.
@@ -138,12 +166,17 @@ impl Node {
         }
     }
 
+    /// What this node agreed on with others, for whoever watches it.
+    pub fn consensus(&self) -> &Consensus {
+        &self.consensus
+    }
+
     /// The chunks of this node, for whoever watches it.
     pub fn transfer(&self) -> &Transfer {
         &self.transfer
     }
 
-    /// Drain the API, then end transfers, then Raft. What was acknowledged is durable already;
+    /// Drain the API, then end transfers, then Raft, which hands over if it leads. What was acknowledged is durable already;
     /// stopping in order only spares the clients an error and the next start some work.
     pub async fn stop(mut self) {
         self.stop.cancel();
@@ -154,6 +187,12 @@ impl Node {
         }
         self.transfer.stop().await;
         self.consensus.stop().await;
+        self.stop_peers.cancel();
+        while let Some(ended) = self.peers.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the task of the peer port panicked");
+            }
+        }
         tracing::info!("stopped");
     }
 }
@@ -176,7 +215,8 @@ fn sign_in(section: &AuthSection) -> Result<Auth, StartError> {
     }
 }
 
-fn api_settings(section: &ApiSection) -> ApiSettings {
+fn api_settings(settings: &Settings) -> ApiSettings {
+    let section = &settings.api;
     let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
     ApiSettings {
         public_endpoint: Some(section.public_endpoint.clone()).filter(|base| !base.is_empty()),
@@ -196,6 +236,8 @@ fn api_settings(section: &ApiSection) -> ApiSettings {
         keep_alive_timeout: Duration::from_secs(section.keep_alive_timeout_s),
         body_idle_timeout: Duration::from_secs(section.body_idle_timeout_s),
         drain_timeout: Duration::from_secs(section.drain_timeout_s),
+        stale_when_cut_off: settings.cluster.stale_reads == StaleReads::WhenCutOff,
+        copies: count(settings.cluster.copies),
         ..ApiSettings::default()
     }
 }

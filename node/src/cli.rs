@@ -27,9 +27,98 @@ pub struct Cli {
 pub enum Command {
     /// Run a node until SIGTERM or Ctrl-C
     Serve(ServeOptions),
+    /// Form a cluster, join one, look at it, change it
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Look at settings
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// What operators do with a cluster.
+///
+/// init, join and recover work on the data directory of a node that is not running; the others ask a
+/// running node, whichever.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Make the data directory the first node of a new cluster
+    Init(ServeOptions),
+    /// Print a token with which one node may join, once
+    Token(TokenOptions),
+    /// Make the data directory a node of the cluster that issued the token; then start it with `serve`
+    Join {
+        /// The token, as `cluster token` printed it
+        token: String,
+        /// Settings
+        #[command(flatten)]
+        options: ServeOptions,
+    },
+    /// Show who is in the cluster, who leads and who lags
+    Status(AdminOptions),
+    /// Let a node vote
+    Promote(MemberOptions),
+    /// Let a node follow only
+    Demote(MemberOptions),
+    /// Remove a node for good: it needs a new token and an empty disk to come back
+    Remove(MemberOptions),
+    /// Have a voter lead
+    TransferLeader(MemberOptions),
+    /// When a majority is lost for good: make this data directory the only voter of what is left
+    Recover {
+        /// Do it. Without this it only says what would be lost
+        #[arg(long)]
+        yes: bool,
+        /// Settings
+        #[command(flatten)]
+        options: ServeOptions,
+    },
+}
+
+/// Which running node to ask, and as whom.
+#[derive(Clone, Debug, Args)]
+pub struct AdminOptions {
+    /// Image API of a running node
+    #[arg(long, env = "PEERGLASS_ENDPOINT", value_name = "URL", default_value = "http://127.0.0.1:9292")]
+    pub endpoint: String,
+    /// User, where sign-in is http-basic
+    #[arg(long, env = "PEERGLASS_USER", value_name = "NAME")]
+    pub user: Option<String>,
+    /// Its password. Better given by the environment, where other users cannot see it
+    #[arg(long, env = "PEERGLASS_PASSWORD", value_name = "PASSWORD", hide_env_values = true)]
+    pub password: Option<String>,
+    /// Print JSON for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A token to be issued.
+#[derive(Clone, Debug, Args)]
+pub struct TokenOptions {
+    /// Which node to ask
+    #[command(flatten)]
+    pub admin: AdminOptions,
+    /// What the new node may become: voter or learner
+    #[arg(long, default_value = "voter")]
+    pub role: peerglass_catalog::NodeRole,
+    /// The site it is in
+    #[arg(long, default_value = "")]
+    pub site: String,
+    /// The rack within the site
+    #[arg(long, default_value = "")]
+    pub rack: String,
+    /// Seconds until the token expires
+    #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
+    pub expires: u64,
+}
+
+/// A member of the cluster.
+#[derive(Clone, Debug, Args)]
+pub struct MemberOptions {
+    /// Its node id or peer id, or a beginning of either that no other has; `cluster status` shows both
+    pub member: String,
+    /// Which node to ask
+    #[command(flatten)]
+    pub admin: AdminOptions,
 }
 
 /// Looking at settings.
@@ -59,10 +148,30 @@ pub struct ServeOptions {
     /// Users for http-basic: lines of user:bcrypt-hash, if you like with :project:role,role after it
     #[arg(long, env = "PEERGLASS_HTPASSWD", value_name = "FILE")]
     pub htpasswd: Option<PathBuf>,
+    /// The node among others
+    #[command(flatten)]
+    pub peers: PeerOptions,
     /// How log lines look [default: text]
     #[arg(long, env = "PEERGLASS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
     /// What is logged: error, warn, info, debug, trace, or per module [default: info,openraft=error]
     #[arg(long, env = "PEERGLASS_LOG_LEVEL", value_name = "FILTER")]
     pub log_level: Option<String>,
+}
+
+/// How a node and others reach each other.
+#[derive(Clone, Debug, Default, Args)]
+pub struct PeerOptions {
+    /// Address and port for other nodes (UDP) [default: none, this node talks to nobody]
+    #[arg(long, env = "PEERGLASS_PEER_LISTEN", value_name = "ADDRESS:PORT")]
+    pub peer_listen: Option<SocketAddr>,
+    /// Where other nodes reach that port, if not there
+    #[arg(long, env = "PEERGLASS_ADVERTISE", value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Site of a node that forms a cluster
+    #[arg(long, env = "PEERGLASS_SITE", value_name = "NAME")]
+    pub site: Option<String>,
+    /// Its rack within the site
+    #[arg(long, env = "PEERGLASS_RACK", value_name = "NAME")]
+    pub rack: Option<String>,
 }

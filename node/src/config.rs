@@ -11,9 +11,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::cli::ServeOptions;
+use crate::cli::{PeerOptions, ServeOptions};
 
-pub use sections::{ApiSection, AuthMode, AuthSection, LogFormat, LogSection, RaftSection, StorageSection};
+pub use sections::{
+    ApiSection, AuthMode, AuthSection, ClusterSection, LogFormat, LogSection, RaftSection, StaleReads,
+    StorageSection,
+};
 
 /// Everything a node can be told.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -27,6 +30,8 @@ pub struct Settings {
     pub storage: StorageSection,
     /// `[raft]`
     pub raft: RaftSection,
+    /// `[cluster]`
+    pub cluster: ClusterSection,
     /// `[log]`
     pub log: LogSection,
 }
@@ -100,7 +105,7 @@ impl Settings {
     }
 
     fn overlay(&mut self, options: &ServeOptions) {
-        let ServeOptions { config: _, listen, data_dir, auth, htpasswd, log_format, log_level } =
+        let ServeOptions { config: _, listen, data_dir, auth, htpasswd, peers, log_format, log_level } =
             options.clone();
         self.api.listen = listen.unwrap_or(self.api.listen);
         self.auth.mode = auth.unwrap_or(self.auth.mode);
@@ -113,6 +118,18 @@ impl Settings {
         }
         if let Some(level) = log_level {
             self.log.level = level;
+        }
+        let PeerOptions { peer_listen, advertise, site, rack } = peers;
+        let given = [
+            (&mut self.cluster.listen, peer_listen.map(|address| address.to_string())),
+            (&mut self.cluster.advertise, advertise),
+            (&mut self.cluster.site, site),
+            (&mut self.cluster.rack, rack),
+        ];
+        for (setting, value) in given {
+            if let Some(value) = value {
+                *setting = value;
+            }
         }
     }
 
@@ -144,8 +161,35 @@ impl Settings {
         if self.storage.reclaim_interval_s == 0 || self.raft.snapshot_entries == 0 {
             return out_of_range("storage.reclaim_interval_s and raft.snapshot_entries", "at least 1");
         }
+        self.validate_cluster()?;
         if tracing_subscriber::EnvFilter::try_new(&self.log.level).is_err() {
             return out_of_range("log.level", "a level (info) or a filter (info,peerglass_api=debug)");
+        }
+        Ok(())
+    }
+
+    fn validate_cluster(&self) -> Result<(), SettingsError> {
+        let ClusterSection { listen, advertise, site, rack, voters, copies, snapshot_bytes_per_s, .. } =
+            &self.cluster;
+        let out_of_range = |key, must| Err(SettingsError::OutOfRange { key, must });
+        if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {
+            return out_of_range("cluster.listen", "an address and a port in digits, such as 10.0.0.1:9293");
+        }
+        if !advertise.is_empty() && !advertise.contains(':') {
+            return out_of_range("cluster.advertise", "host:port");
+        }
+        let too_long = |text: &String| text.len() > peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
+        if [advertise, site, rack].into_iter().any(too_long) {
+            return out_of_range("cluster.advertise, cluster.site and cluster.rack", "at most 255 bytes");
+        }
+        if ![0, 1, 3, 5, 7].contains(voters) {
+            return out_of_range("cluster.voters", "1, 3, 5 or 7, or 0 to promote by hand");
+        }
+        if !(1..=16).contains(copies) {
+            return out_of_range("cluster.copies", "from 1 to 16");
+        }
+        if *snapshot_bytes_per_s < 1 << 16 {
+            return out_of_range("cluster.snapshot_bytes_per_s", "at least 65536");
         }
         Ok(())
     }
@@ -160,6 +204,7 @@ impl Settings {
             AuthSection::sample(),
             StorageSection::sample(),
             RaftSection::sample(),
+            ClusterSection::sample(),
             LogSection::sample(),
         ]
         .join("\n")

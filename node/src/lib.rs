@@ -6,9 +6,11 @@
 
 mod assemble;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 mod lock;
 mod maintenance;
+mod peers;
 pub mod stop;
 mod surroundings;
 pub mod telemetry;
@@ -16,4 +18,5 @@ pub mod telemetry;
 pub use assemble::{Node, NodeFailure, StartError, assemble};
 pub use config::Settings;
 pub use lock::{DataDirLock, LockError};
+pub use peers::{JoinError, Joined, KeyError, NodeKey, PeerPort, PortChance, PortError, Purpose, join};
 pub use surroundings::{ApiPort, Disk, MachineError, Surroundings};

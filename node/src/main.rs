@@ -5,13 +5,14 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::Parser;
 use peerglass::cli::{Cli, Command, ConfigCommand};
-use peerglass::{Settings, Surroundings, assemble, stop, telemetry};
+use peerglass::{Settings, Surroundings, assemble, cluster, stop, telemetry};
 use tracing::info;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Command::Serve(options) => Settings::load(options).map_err(Into::into).and_then(serve),
+        Command::Cluster(command) => runtime().and_then(|runtime| runtime.block_on(cluster::run(command))),
         Command::Config(ConfigCommand::Print) => {
             print!("{}", Settings::sample());
             Ok(())
@@ -23,19 +24,20 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("peerglass: {error}"); // each of our errors tells its cause itself
+            eprintln!("peerglass: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| anyhow!("cannot start the runtime: {error}"))
+}
+
 fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::install(&settings.log);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| anyhow!("cannot start the runtime: {error}"))?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let surroundings = Surroundings::of_this_machine(&settings).await?;
         let ready = surroundings.ready_line(&settings);
         let node = assemble(&settings, surroundings).await?;

@@ -9,11 +9,13 @@ use peerglass_catalog::keyspace::Keyspace;
 use peerglass_catalog::{Fault, Timestamp};
 use peerglass_consensus::{RocksKeyspace, RocksRole};
 use peerglass_transfer::{DirectoryPacks, PackDisk, Workers};
+use quinn::{AsyncUdpSocket, Runtime};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::{AuthMode, Settings};
 use crate::lock::{DataDirLock, LockError};
+use crate::peers::{KeyError, NodeKey, PeerPort, PortChance, PortError};
 
 /// Everything a node takes from the machine it runs on.
 ///
@@ -27,6 +29,10 @@ pub struct Surroundings<L> {
     pub seed: u64,
     /// Accepts API connections.
     pub api_listener: L,
+    /// Who this node is to others.
+    pub key: NodeKey,
+    /// Where it meets them; `None` for a node that talks to nobody.
+    pub peers: Option<PeerPort>,
     /// Where everything durable goes.
     pub disk: Disk,
     /// Whether hashing and reading run on threads of their own or on the task that asks.
@@ -89,6 +95,20 @@ pub enum MachineError {
         /// Why.
         source: std::io::Error,
     },
+    /// The node's key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The peer port is taken or not ours to bind.
+    #[error("cannot listen for other nodes on {listen} (UDP): {source}")]
+    ListenPeers {
+        /// The address asked for.
+        listen: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The peer port cannot be set up.
+    #[error(transparent)]
+    Port(#[from] PortError),
     /// The operating system gave no random seed.
     #[error("cannot draw a random seed: {0}")]
     Seed(#[from] rand::rngs::SysError),
@@ -114,15 +134,22 @@ impl Surroundings<ApiPort> {
         #[allow(clippy::disallowed_methods, reason = "this is the seam: below it, listeners are arguments")]
         let api_listener =
             TcpListener::bind(listen).await.map_err(|source| MachineError::Listen { listen, source })?;
+        let peer_socket = bind_peer_port(&settings.cluster.listen)?;
         let data_dir = &settings.storage.data_dir;
         make_private_dir(data_dir)?;
         let lock = DataDirLock::take(data_dir)?;
+        let mut key_seed = [0; 32];
+        rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut key_seed)?;
+        let key = NodeKey::load_or_create(&data_dir.join("node.key"), key_seed)?;
         let disk = Disk::in_directory(data_dir)?;
         let seed = rand::TryRng::try_next_u64(&mut rand::rngs::SysRng)?;
+        let peers = peer_socket.map(|socket| PeerPort::new(&key, socket, PortChance::System)).transpose()?;
         Ok(Self {
             wall_clock: Arc::new(wall_clock),
             seed,
             api_listener: api_listener.tap_io(send_at_once as fn(&mut TcpStream)),
+            key,
+            peers,
             disk,
             workers: Workers::Threads,
             lock: Some(lock),
@@ -137,8 +164,22 @@ impl Surroundings<ApiPort> {
             AuthMode::HttpBasic => "http-basic sign-in",
         };
         let data = settings.storage.data_dir.display();
-        format!("ready: image API on http://{api}, data in {data}, one node, {sign_in}")
+        let nodes = match self.peers.as_ref().and_then(|port| port.local_addr().ok()) {
+            Some(address) => format!("other nodes on {address} (UDP)"),
+            None => "one node".to_owned(),
+        };
+        format!("ready: image API on http://{api}, data in {data}, {nodes}, {sign_in}")
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the seam: below it, the port is an argument")]
+fn bind_peer_port(listen: &str) -> Result<Option<Arc<dyn AsyncUdpSocket>>, MachineError> {
+    if listen.is_empty() {
+        return Ok(None);
+    }
+    let refused = |source| MachineError::ListenPeers { listen: listen.to_owned(), source };
+    let socket = std::net::UdpSocket::bind(listen).map_err(refused)?;
+    quinn::TokioRuntime.wrap_udp_socket(socket).map(Some).map_err(refused)
 }
 
 impl Disk {

@@ -21,7 +21,7 @@ pub(crate) async fn list(call: Call) -> Answer {
     call.check(Target::Service)?;
     let text = call.head.uri.query().unwrap_or_default();
     let request = ListRequest::parse(text, call.caller.viewer(), &call.api.settings)?;
-    let page = call.api.consensus.read(|catalog| catalog.images(&request.query)).await??;
+    let page = call.read(|catalog| catalog.images(&request.query)).await??;
     let last = page.images.last().filter(|_| page.full).map(|image| &image.id);
     let (first, next) = request.links(last);
     let page = ImagePage {
@@ -123,7 +123,7 @@ fn check_visibility(call: &Call, visibility: Visibility, target: Target<'_>) -> 
 fn changed(call: &Call, outcome: Outcome) -> Result<Image, ApiError> {
     match outcome {
         Outcome::Image(image) => Ok(*image),
-        Outcome::Deleted { .. } | Outcome::Abandoned(_) => {
+        Outcome::Deleted { .. } | Outcome::Abandoned(_) | Outcome::Noted | Outcome::Admitted(_) => {
             Err(ApiError::NoSuchImage(call.param("image_id").to_owned()))
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::command::{Command, Outcome};
 use crate::image::{Image, ImageId, ManifestRoot, NodeId, UploadId, lifecycle};
+use crate::join;
 use crate::keyspace::{Fault, Read};
 use crate::overlay::Overlay;
 use crate::query::{self, ImageQuery, Page, QueryError};
@@ -25,6 +26,11 @@ pub fn apply(overlay: &mut Overlay<'_>, command: Command) -> Result<Result<Outco
         Command::Deactivate { image, at } => lifecycle::deactivate(overlay, image, at),
         Command::Reactivate { image, at } => lifecycle::reactivate(overlay, image, at),
         Command::DeleteImage { image, at } => lifecycle::delete(overlay, image, at),
+        Command::ClaimManifest { image, upload, manifest } => {
+            lifecycle::claim_manifest(overlay, image, upload, manifest)
+        }
+        Command::IssueToken { token, grant, at } => join::issue(overlay, token, grant, at),
+        Command::RedeemToken { token, key, node, at } => join::redeem(overlay, token, key, node, at),
     }
 }
 
@@ -49,9 +55,14 @@ impl<'a> Catalog<'a> {
         query::list(self.read, query)
     }
 
-    /// Whether any image names these bytes.
+    /// Whether any image names these bytes, or an upload in progress holds on to them.
     pub fn names_manifest(&self, root: &ManifestRoot) -> Result<bool, Fault> {
         table::is_named(self.read, root)
+    }
+
+    /// The nodes that have begun uploads and not finished them, each once, in order.
+    pub fn uploading_nodes(&self) -> Result<Vec<NodeId>, Fault> {
+        table::uploading_nodes(self.read)
     }
 
     /// The uploads `node` has begun and not finished.

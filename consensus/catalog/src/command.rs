@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::image::{
     Content, Edit, Image, ImageId, Limits, ManifestRoot, NodeId, Timestamp, Upload, UploadId,
 };
+use crate::node::{JoinGrant, PeerKey, TokenDigest};
 
 /// One change to the catalog, as the Raft log stores it.
 ///
@@ -90,6 +91,36 @@ pub enum Command {
         /// When.
         at: Timestamp,
     },
+    /// The bytes of an upload are durable on one node and may now be copied: until the upload ends,
+    /// every node holds on to them as if an image named them.
+    ClaimManifest {
+        /// Which image.
+        image: ImageId,
+        /// The upload that began it.
+        upload: UploadId,
+        /// What was received.
+        manifest: ManifestRoot,
+    },
+    /// Let one node join whose operator knows the secret.
+    IssueToken {
+        /// BLAKE3 of the secret.
+        token: TokenDigest,
+        /// What it allows.
+        grant: JoinGrant,
+        /// When.
+        at: Timestamp,
+    },
+    /// A node came with the secret. The first one gets in; the same one may ask again.
+    RedeemToken {
+        /// BLAKE3 of the secret.
+        token: TokenDigest,
+        /// Who came.
+        key: PeerKey,
+        /// The id of its log.
+        node: NodeId,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// What a command that was carried out has to report.
@@ -104,4 +135,8 @@ pub enum Outcome {
     },
     /// How many uploads were given up.
     Abandoned(u32),
+    /// Done, and there is nothing to report.
+    Noted,
+    /// The node may join, as this.
+    Admitted(JoinGrant),
 }

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::ops::Bound;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// A key and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
@@ -131,6 +132,20 @@ impl Batch {
 pub trait Keyspace: Read + Send + Sync + 'static {
     /// Run `look` on one state of the map, while others go on writing.
     fn view(&self, look: &mut dyn FnMut(&dyn Read));
+
+    /// Run `look` on one state of the map where it may take long and hurts nobody, while others go on
+    /// writing. `look` may write to the map itself.
+    ///
+    /// This works on a copy, which only maps in memory can afford.
+    fn view_apart(self: Arc<Self>, look: Box<dyn FnOnce(&dyn Read) + Send>) -> BoxFuture<'static, ()> {
+        let mut copy = BTreeMap::new();
+        self.view(&mut |read| {
+            let everything = KeyRange { from: Vec::new(), to: None };
+            copy.extend(read.scan(everything, Direction::Ascending).filter_map(Result::ok));
+        });
+        look(&copy);
+        Box::pin(std::future::ready(()))
+    }
 
     /// Make `batch` readable, atomically.
     fn write(&self, batch: Batch) -> Result<(), Fault>;

@@ -13,15 +13,18 @@ mod command;
 mod digest;
 mod image;
 mod index;
+mod join;
 pub mod keyspace;
 pub mod manifest;
 mod memory;
+pub mod node;
 mod overlay;
 mod query;
 mod refusal;
 pub mod snapshot;
 mod table;
 pub mod testing;
+mod ticket;
 
 pub use catalog::{Catalog, apply};
 pub use command::{Command, Outcome};
@@ -32,9 +35,11 @@ pub use image::{
 };
 pub use keyspace::{Batch, Fault, Keyspace};
 pub use memory::{MemoryKeyspace, apply_batch};
+pub use node::{JoinGrant, JoinToken, NodeEntry, NodeRole, PeerKey, TokenDigest};
 pub use overlay::Overlay;
 pub use query::{
     Comparison, Direction, Filter, ImageQuery, NumberField, Page, QueryError, SortKey, TextField, TimeField,
     Viewer, VisibilityFilter,
 };
 pub use refusal::Refusal;
+pub use ticket::{CONTACTS_MAX, InvalidTicket, JoinTicket};

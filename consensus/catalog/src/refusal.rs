@@ -68,6 +68,21 @@ pub enum Refusal {
         /// How many may be.
         max: u32,
     },
+    /// No such join token was issued, or it expired long ago.
+    #[error("no such join token")]
+    NoSuchToken,
+    /// The join token came too late.
+    #[error("the join token has expired")]
+    TokenExpired,
+    /// Another node joined with this token.
+    #[error("the join token was used before")]
+    TokenUsed,
+    /// So many tokens wait to be used that nobody can mean it.
+    #[error("{max} join tokens are waiting to be used; let some expire first")]
+    TooManyTokens {
+        /// How many may wait.
+        max: u32,
+    },
     /// More tags than the quota allows.
     #[error("{count} tags, at most {max} are allowed")]
     TooManyTags {

@@ -1,6 +1,6 @@
 //! The catalog as one stream of bytes, for a replica that starts from nothing.
 //!
-//! Only what cannot be derived is in it: image records and tombstones. Indexes, names and uploads
+//! Only what cannot be derived is in it: image records, tombstones, claims and join tokens. Indexes, names and uploads
 //! are rebuilt on the way in, so a snapshot is a fifth of the catalog's size and survives a change
 //! of index layout.
 //!
@@ -13,18 +13,23 @@
 
 use std::io;
 
-use crate::image::{Image, ImageId, Timestamp};
+use crate::image::{Image, ImageId, ManifestRoot, Timestamp};
 use crate::index;
 use crate::keyspace::{Batch, Fault, Read};
 use crate::memory::MemoryKeyspace;
+use crate::node::{JoinToken, TokenDigest};
 use crate::overlay::Overlay;
 use crate::table;
 
 const MAGIC: &[u8; 9] = b"PGCATALOG";
-const VERSION: u8 = 1;
+/// Version 1 had no claims and no tokens; it is still read.
+const VERSION: u8 = 2;
+const VERSION_MIN: u8 = 1;
 const END: u8 = 0;
 const IMAGE: u8 = 1;
 const TOMBSTONE: u8 = 2;
+const CLAIM: u8 = 3;
+const TOKEN: u8 = 4;
 
 /// Longest record believed. An image has at most a few hundred properties of 64 KiB; beyond this
 /// the length itself is damaged, and allocating it would be the attack.
@@ -64,6 +69,14 @@ pub fn write(read: &dyn Read, out: &mut dyn io::Write) -> Result<(), SnapshotErr
         out.record(TOMBSTONE, &table::encode(&tombstone?))?;
         count += 1;
     }
+    for claim in table::claims(read) {
+        out.record(CLAIM, &table::encode(&claim?))?;
+        count += 1;
+    }
+    for token in table::tokens(read) {
+        out.record(TOKEN, &table::encode(&token?))?;
+        count += 1;
+    }
     out.push(&[END])?;
     out.push(&count.to_le_bytes())?;
     let digest = out.hasher.finalize();
@@ -83,7 +96,7 @@ pub fn restore(
         return Err(SnapshotError::Damaged);
     }
     let [version] = input.take()?;
-    if version != VERSION {
+    if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(SnapshotError::UnknownVersion(version));
     }
     // Records of one snapshot do not depend on each other, so each batch starts from nothing.
@@ -101,6 +114,14 @@ pub fn restore(
             TOMBSTONE => {
                 let (id, at): (ImageId, Timestamp) = input.record()?;
                 table::put_tombstone(&mut overlay, &id, at);
+            }
+            CLAIM => {
+                let (id, root): (ImageId, ManifestRoot) = input.record()?;
+                table::put_claim(&mut overlay, &id, &root);
+            }
+            TOKEN => {
+                let (digest, token): (TokenDigest, JoinToken) = input.record()?;
+                table::put_token(&mut overlay, &digest, &token);
             }
             _ => return Err(SnapshotError::Damaged),
         }

@@ -7,8 +7,10 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::digest::Digest;
 use crate::image::{Image, ImageId, ManifestRoot, NodeId, Timestamp, UploadId};
 use crate::keyspace::{Direction, Fault, KeyRange, Read};
+use crate::node::{JoinToken, TokenDigest};
 use crate::overlay::Overlay;
 
 /// Image records by id.
@@ -19,6 +21,10 @@ const TOMBSTONES: u8 = b'T';
 const NAMES: u8 = b'M';
 /// Uploads in progress: node, then image id.
 const UPLOADS: u8 = b'U';
+/// Manifests that uploads in progress hold on to, by image id.
+const CLAIMS: u8 = b'C';
+/// Join tokens by the hash of their secret.
+const TOKENS: u8 = b'J';
 /// List indexes; `index.rs` has the rest of the key.
 pub(crate) const INDEX: u8 = b'X';
 
@@ -88,6 +94,75 @@ pub(crate) fn uploads_of(read: &dyn Read, node: NodeId) -> Result<Vec<(ImageId, 
         Ok((id_at(&key, prefix.len())?, decode("upload", key, &value)?))
     });
     decoded.collect()
+}
+
+pub(crate) fn claim(read: &dyn Read, image: &ImageId) -> Result<Option<ManifestRoot>, Fault> {
+    get(read, "claim", claim_key(image))
+}
+
+pub(crate) fn claims(read: &dyn Read) -> impl Iterator<Item = Result<(ImageId, ManifestRoot), Fault>> {
+    read.scan(KeyRange::prefix(&[CLAIMS]), Direction::Ascending).map(|entry| {
+        let (key, value) = entry?;
+        let id = id_at(&key, 1)?;
+        Ok((id, decode("claim", key, &value)?))
+    })
+}
+
+pub(crate) fn put_claim(overlay: &mut Overlay<'_>, image: &ImageId, root: &ManifestRoot) {
+    overlay.put(claim_key(image), encode(root));
+    put_name(overlay, root, image);
+}
+
+/// Drop what the image's upload held on to, if anything.
+pub(crate) fn remove_claim(overlay: &mut Overlay<'_>, image: &ImageId) -> Result<(), Fault> {
+    if let Some(root) = claim(overlay, image)? {
+        overlay.remove(claim_key(image));
+        remove_name(overlay, &root, image);
+    }
+    Ok(())
+}
+
+pub(crate) fn token(read: &dyn Read, digest: &TokenDigest) -> Result<Option<JoinToken>, Fault> {
+    get(read, "join token", token_key(digest))
+}
+
+pub(crate) fn tokens(read: &dyn Read) -> impl Iterator<Item = Result<(TokenDigest, JoinToken), Fault>> {
+    read.scan(KeyRange::prefix(&[TOKENS]), Direction::Ascending).map(|entry| {
+        let (key, value) = entry?;
+        let digest = key.get(1..).and_then(|digest| digest.try_into().ok()).map(Digest);
+        let digest = digest.ok_or_else(|| Fault::Damaged { what: "join token", key: key.clone() })?;
+        Ok((digest, decode("join token", key, &value)?))
+    })
+}
+
+pub(crate) fn put_token(overlay: &mut Overlay<'_>, digest: &TokenDigest, token: &JoinToken) {
+    overlay.put(token_key(digest), encode(token));
+}
+
+pub(crate) fn remove_token(overlay: &mut Overlay<'_>, digest: &TokenDigest) {
+    overlay.remove(token_key(digest));
+}
+
+/// One look for each node, however many uploads it has.
+pub(crate) fn uploading_nodes(read: &dyn Read) -> Result<Vec<NodeId>, Fault> {
+    let mut nodes = Vec::new();
+    let mut range = KeyRange::prefix(&[UPLOADS]);
+    while let Some((key, _)) = read.scan(range.clone(), Direction::Ascending).next().transpose()? {
+        let id = key.get(1..9).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
+        let id = id.ok_or_else(|| Fault::Damaged { what: "upload", key: key.clone() })?;
+        nodes.push(NodeId(id));
+        let Some(next) = id.checked_add(1) else { break };
+        range.from = [&[UPLOADS][..], &next.to_be_bytes()].concat();
+    }
+    Ok(nodes)
+}
+
+fn claim_key(id: &ImageId) -> Vec<u8> {
+    [&[CLAIMS][..], id.as_str().as_bytes()].concat()
+}
+
+fn token_key(digest: &TokenDigest) -> Vec<u8> {
+    [&[TOKENS][..], &digest.0].concat()
 }
 
 fn image_key(id: &ImageId) -> Vec<u8> {

@@ -10,6 +10,7 @@ use crate::image::{
     Content, Edit, HashAlgorithm, Image, ImageId, Limits, ManifestRoot, NodeId, Presence, Status, StoreId,
     Timestamp, Upload, UploadId, Visibility,
 };
+use crate::node::{JoinGrant, NodeRole, PeerKey};
 use crate::query::{
     Comparison, Direction, Filter, ImageQuery, NumberField, SortKey, TextField, Viewer, VisibilityFilter,
 };
@@ -131,7 +132,7 @@ impl Dice {
         let image = self.image_id();
         let upload = UploadId(u128::from(self.below(2)));
         let node = NodeId(self.below(2));
-        match self.below(14) {
+        match self.below(16) {
             0..=3 => Command::CreateImage { image: Box::new(self.image(at)), limits },
             4..=6 => {
                 let edits = (0..self.below(3)).map(|_| self.edit()).collect();
@@ -143,8 +144,26 @@ impl Dice {
             11 => Command::Deactivate { image, at },
             12 if self.once_in(4) => Command::AbandonUploads { node, at },
             12 => Command::Reactivate { image, at },
-            _ => Command::DeleteImage { image, at },
+            13 => Command::DeleteImage { image, at },
+            14 => Command::ClaimManifest { image, upload, manifest: self.content().manifest },
+            _ => self.token_command(at),
         }
+    }
+
+    fn token_command(&mut self, at: Timestamp) -> Command {
+        let token = Digest([u8::try_from(self.below(3)).unwrap_or(0); 32]);
+        let key = PeerKey([u8::try_from(self.below(2)).unwrap_or(0); 32]);
+        if self.once_in(2) {
+            return Command::RedeemToken { token, key, node: NodeId(self.below(2)), at };
+        }
+        let expires_at = Timestamp(at.0 + i64::try_from(self.below(3)).unwrap_or(0) * 1_000_000);
+        let grant = JoinGrant {
+            role: self.pick(&[NodeRole::Voter, NodeRole::Learner]),
+            site: self.word(),
+            rack: String::new(),
+            expires_at,
+        };
+        Command::IssueToken { token, grant, at }
     }
 
     /// A list request over the same few words.

@@ -82,6 +82,30 @@ section! {
 }
 
 section! {
+    /// This node among others.
+    "cluster" => ClusterSection {
+        /// Address and port for other nodes (UDP), such as "10.0.0.1:9293". Empty: this node talks to nobody.
+        listen: String = String::new(),
+        /// Where others reach that port, if not at `listen`: host:port.
+        advertise: String = String::new(),
+        /// The site of a node that forms a cluster; others get theirs from their join token.
+        site: String = String::new(),
+        /// Its rack within the site.
+        rack: String = String::new(),
+        /// Voters wanted: 1, 3, 5 or 7. Nodes that may vote are promoted, spread over sites and racks, until there
+        /// are that many. 0: promote by hand.
+        voters: u32 = 3,
+        /// Nodes that hold an image's bytes before its upload is acknowledged, as far as there are nodes.
+        copies: u32 = 2,
+        /// When reads may be answered from what this node has, however old: "on-request" (the request says so) or
+        /// "when-cut-off" (also when no majority answers).
+        stale_reads: StaleReads = StaleReads::OnRequest,
+        /// Bytes a second of a snapshot sent to a node that is far behind.
+        snapshot_bytes_per_s: u64 = 64 << 20,
+    }
+}
+
+section! {
     /// What the node says about its work, on standard error.
     "log" => LogSection {
         /// "text" or "json".
@@ -110,4 +134,34 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+/// When a read may be stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StaleReads {
+    /// When the request asks for it.
+    OnRequest,
+    /// Also when the newest state cannot be had.
+    WhenCutOff,
+}
+
+impl ClusterSection {
+    /// The address other nodes turn to; `None` if this node talks to nobody.
+    ///
+    /// # Errors
+    ///
+    /// The address it listens on, if that is every address and no other one is given.
+    pub fn reachable(&self) -> Result<Option<String>, String> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        if !self.advertise.is_empty() {
+            return Ok(Some(self.advertise.clone()));
+        }
+        match self.listen.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_unspecified() || address.port() == 0 => Err(self.listen.clone()),
+            Ok(_) | Err(_) => Ok(Some(self.listen.clone())),
+        }
+    }
 }

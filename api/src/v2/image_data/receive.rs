@@ -51,7 +51,7 @@ pub(super) async fn receive(reception: Reception, body: WatchedBody) {
     };
     let record = match api.consensus.submit(begin).await {
         Ok(Outcome::Image(record)) => *record,
-        Ok(Outcome::Deleted { .. } | Outcome::Abandoned(_)) => return,
+        Ok(Outcome::Deleted { .. } | Outcome::Abandoned(_) | Outcome::Noted | Outcome::Admitted(_)) => return,
         Err(error @ SubmitError::Refused(_)) => {
             let _ = answer.send(Err(ApiError::submit(Step::Begin, error)));
             return;
@@ -59,6 +59,8 @@ pub(super) async fn receive(reception: Reception, body: WatchedBody) {
         // It may have begun all the same.
         Err(error @ SubmitError::Failed(_)) => {
             let _ = answer.send(Err(ApiError::submit(Step::Begin, error)));
+            // Nor may it begin after the release, which would hold the image for ever.
+            api.consensus.earlier_requests_over().await;
             release(&api, image, upload).await;
             return;
         }

@@ -44,6 +44,9 @@ pub(crate) async fn upload(call: Call, body: Body) -> Answer {
     if announced_bytes.is_some_and(|bytes| bytes > bytes_max) {
         return Err(DataProblem::TooLarge { max: bytes_max }.into());
     }
+    if !call.api.takes_uploads() {
+        return Err(ApiError::UploadsClosed);
+    }
     let body = WatchedBody::new(body, &call.api.settings);
     let (answer, told) = oneshot::channel();
     let upload = UploadId(u128::from_le_bytes(call.api.random()));

@@ -3,7 +3,9 @@
 //! Each function reads the record, refuses or decides, and hands the new record to
 //! [`index::replace`], which keeps indexes and names in step. A refusal comes before any change.
 
-use super::{Content, Edit, Image, ImageId, Limits, NodeId, Status, Timestamp, Upload, UploadId};
+use super::{
+    Content, Edit, Image, ImageId, Limits, ManifestRoot, NodeId, Status, Timestamp, Upload, UploadId,
+};
 use crate::command::Outcome;
 use crate::index;
 use crate::keyspace::Fault;
@@ -58,7 +60,7 @@ pub(crate) fn finish_upload(
     content: Content,
     at: Timestamp,
 ) -> Step {
-    change(overlay, id, |image| {
+    end_upload(overlay, id, |image| {
         check_held(image, upload)?;
         assert!(image.content.is_none(), "an image being saved has no bytes yet");
         Ok(Image {
@@ -72,10 +74,27 @@ pub(crate) fn finish_upload(
 }
 
 pub(crate) fn abort_upload(overlay: &mut Overlay<'_>, id: ImageId, upload: UploadId, at: Timestamp) -> Step {
-    change(overlay, id, |image| {
+    end_upload(overlay, id, |image| {
         check_held(image, upload)?;
         Ok(queued_again(image, at))
     })
+}
+
+pub(crate) fn claim_manifest(
+    overlay: &mut Overlay<'_>,
+    id: ImageId,
+    upload: UploadId,
+    manifest: ManifestRoot,
+) -> Step {
+    let Some(image) = table::image(overlay, &id)? else {
+        return Ok(Err(Refusal::NoSuchImage(id)));
+    };
+    if let Err(refusal) = check_held(&image, upload) {
+        return Ok(Err(refusal));
+    }
+    table::remove_claim(overlay, &id)?;
+    table::put_claim(overlay, &id, &manifest);
+    Ok(Ok(Outcome::Noted))
 }
 
 pub(crate) fn abandon_uploads(overlay: &mut Overlay<'_>, node: NodeId, at: Timestamp) -> Step {
@@ -103,6 +122,7 @@ pub(crate) fn delete(overlay: &mut Overlay<'_>, id: ImageId, at: Timestamp) -> S
     if image.protected {
         return Ok(Err(Refusal::Protected(id)));
     }
+    table::remove_claim(overlay, &id)?;
     index::replace(overlay, Some(&image), None);
     table::put_tombstone(overlay, &id, at);
     Ok(Ok(Outcome::Deleted { manifest: image.content.map(|content| content.manifest) }))
@@ -119,6 +139,26 @@ fn switch(overlay: &mut Overlay<'_>, id: ImageId, from: Status, to: Status, at: 
             Err(Refusal::WrongStatus { image: id, is: image.status })
         }
     })
+}
+
+/// As [`change`], and if it is not refused, what the upload held on to is let go.
+fn end_upload(
+    overlay: &mut Overlay<'_>,
+    id: ImageId,
+    step: impl FnOnce(&Image) -> Result<Image, Refusal>,
+) -> Step {
+    let Some(before) = table::image(overlay, &id)? else {
+        return Ok(Err(Refusal::NoSuchImage(id)));
+    };
+    match step(&before) {
+        Ok(after) => {
+            // First, because the image may name from now on what its upload claimed until now.
+            table::remove_claim(overlay, &id)?;
+            index::replace(overlay, Some(&before), Some(&after));
+            Ok(Ok(Outcome::Image(Box::new(after))))
+        }
+        Err(refusal) => Ok(Err(refusal)),
+    }
 }
 
 fn change(

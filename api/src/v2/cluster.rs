@@ -1,0 +1,158 @@
+//! The cluster: who is in it, and how that changes. Not Glance's; for administrators only.
+
+use std::str::FromStr;
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
+use peerglass_catalog::{
+    CONTACTS_MAX, Command, JoinGrant, JoinTicket, NodeEntry, NodeId, NodeRole, Timestamp,
+};
+use peerglass_consensus::{ChangeError, ClusterStatus};
+use serde_json::{Value, json};
+
+use super::no_content;
+use crate::call::{Answer, Call};
+use crate::error::{ApiError, Step};
+use crate::front;
+use crate::policy::Target;
+use crate::wire::{DocumentProblem, read_json};
+
+/// Longest life of a token, in seconds: a month.
+const EXPIRES_MAX_S: u64 = 31 * 24 * 3_600;
+/// Life of a token whose request does not say, in seconds.
+const EXPIRES_DEFAULT_S: u64 = 3_600;
+
+/// What is wrong with a request about the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ClusterProblem {
+    #[error("{0} must be {1}.")]
+    Field(&'static str, &'static str),
+    #[error("No member has an id that begins with {0}.")]
+    NoSuchMember(String),
+    #[error("Several members have an id that begins with {0}.")]
+    Ambiguous(String),
+    #[error("No member has a peer port. Start the node with --peer-listen ADDRESS:PORT first.")]
+    NoPeerPort,
+    #[error("{0}.")]
+    Change(#[from] ChangeError),
+}
+
+/// `GET /v2/cluster`: the cluster as this node knows it, also without a majority.
+pub(crate) async fn status(call: Call) -> Answer {
+    call.check(Target::Service)?;
+    let status = call.api.consensus.status();
+    let document = json!({
+        "status": status,
+        "version": env!("CARGO_PKG_VERSION"),
+        "stored_bytes": call.api.transfer.usage().stored_bytes,
+    });
+    Ok(front::json(StatusCode::OK, document.to_string()))
+}
+
+/// `POST /v2/cluster/tokens`: a token with which one node may join.
+pub(crate) async fn issue_token(call: Call, body: Body) -> Answer {
+    call.check(Target::Service)?;
+    let wanted = read_json(&call.head.headers, body, &call.api.settings).await?;
+    let fields = wanted.as_object().ok_or(DocumentProblem::NotAnObject)?;
+    if let Some(_unknown) =
+        fields.keys().find(|key| !["role", "site", "rack", "expires_s"].contains(&key.as_str()))
+    {
+        return Err(ClusterProblem::Field("each key", "role, site, rack or expires_s").into());
+    }
+    let role = text(&wanted, "role", "voter")?;
+    let role = NodeRole::from_str(&role).map_err(|_| ClusterProblem::Field("role", "voter or learner"))?;
+    let expires_s = match &wanted["expires_s"] {
+        Value::Null => EXPIRES_DEFAULT_S,
+        value => value
+            .as_u64()
+            .filter(|seconds| (1..=EXPIRES_MAX_S).contains(seconds))
+            .ok_or(ClusterProblem::Field("expires_s", "from 1 to 2678400 seconds"))?,
+    };
+    let contacts = contacts(&call)?;
+    let mut secret = [0; 32];
+    secret[..16].copy_from_slice(&call.api.random());
+    secret[16..].copy_from_slice(&call.api.random());
+    let ticket = JoinTicket { secret, contacts };
+    let at = call.api.now();
+    let micros = i64::try_from(expires_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
+    let grant = JoinGrant {
+        role,
+        site: text(&wanted, "site", "")?,
+        rack: text(&wanted, "rack", "")?,
+        expires_at: Timestamp(at.0.saturating_add(micros)),
+    };
+    call.submit(Step::Record, Command::IssueToken { token: ticket.digest(), grant, at }).await?;
+    let document = json!({ "token": ticket.to_string(), "expires_s": expires_s });
+    Ok(front::json(StatusCode::CREATED, document.to_string()))
+}
+
+/// `POST /v2/cluster/members/{member}/promote`: let it vote.
+pub(crate) async fn promote(call: Call) -> Answer {
+    let node = member(&call)?;
+    done(call.api.consensus.promote(node).await)
+}
+
+/// `POST /v2/cluster/members/{member}/demote`: let it follow only.
+pub(crate) async fn demote(call: Call) -> Answer {
+    let node = member(&call)?;
+    done(call.api.consensus.demote(node).await)
+}
+
+/// `POST /v2/cluster/members/{member}/transfer-leader`: have it lead.
+pub(crate) async fn transfer_leader(call: Call) -> Answer {
+    let node = member(&call)?;
+    done(call.api.consensus.transfer_leader(node).await)
+}
+
+/// `DELETE /v2/cluster/members/{member}`: remove it. Its uploads are given up, because nobody else can
+/// finish them.
+pub(crate) async fn remove(call: Call) -> Answer {
+    let node = member(&call)?;
+    done(call.api.consensus.remove(node).await)?;
+    call.submit(Step::Record, Command::AbandonUploads { node, at: call.api.now() }).await?;
+    Ok(no_content())
+}
+
+fn done(result: Result<(), ChangeError>) -> Answer {
+    result.map(|()| no_content()).map_err(|error| ClusterProblem::Change(error).into())
+}
+
+/// The member the path names by its node id or peer id, or by a beginning of either.
+fn member(call: &Call) -> Result<NodeId, ApiError> {
+    call.check(Target::Service)?;
+    let name = call.param("member");
+    Ok(find(&call.api.consensus.status(), name)?)
+}
+
+fn find(status: &ClusterStatus, name: &str) -> Result<NodeId, ClusterProblem> {
+    let fits = |id: &str| !name.is_empty() && id.starts_with(name);
+    let exact = status.members.iter().find(|member| member.node.to_string() == name || member.peer == name);
+    let mut found =
+        status.members.iter().filter(|member| fits(&member.node.to_string()) || fits(&member.peer));
+    match (exact, found.next(), found.next()) {
+        (Some(member), _, _) | (None, Some(member), None) => Ok(NodeId(member.node)),
+        (None, None, _) => Err(ClusterProblem::NoSuchMember(name.to_owned())),
+        (None, Some(_), Some(_)) => Err(ClusterProblem::Ambiguous(name.to_owned())),
+    }
+}
+
+/// Members a new node can turn to: this one first.
+fn contacts(call: &Call) -> Result<Vec<NodeEntry>, ClusterProblem> {
+    let consensus = &call.api.consensus;
+    let me = consensus.member(consensus.node()).into_iter();
+    let others = consensus.others().into_iter().map(|(_, entry)| entry);
+    let reachable = me.chain(others).filter(|entry| !entry.address.is_empty());
+    let contacts: Vec<_> = reachable.take(CONTACTS_MAX).collect();
+    if contacts.is_empty() { Err(ClusterProblem::NoPeerPort) } else { Ok(contacts) }
+}
+
+fn text(document: &Value, key: &'static str, default: &str) -> Result<String, ClusterProblem> {
+    match &document[key] {
+        Value::Null => Ok(default.to_owned()),
+        Value::String(text) if text.len() <= NODE_TEXT_BYTES_MAX && !text.contains(char::is_control) => {
+            Ok(text.clone())
+        }
+        _ => Err(ClusterProblem::Field(key, "a text of at most 255 bytes")),
+    }
+}

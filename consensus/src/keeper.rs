@@ -1,0 +1,114 @@
+//! What a node does for its cluster without being asked.
+//!
+//! Twice a second: a leader writes down how far its followers are, so that one that comes back with an
+//! older disk is noticed, and promotes nodes while fewer vote than are wanted. A node that hears of no
+//! leader asks the members it knows who else there is, in case the cluster moved on without it.
+
+use std::collections::BTreeSet;
+use std::sync::Weak;
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use peerglass_catalog::NodeId;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::handle::{Consensus, ConsensusSettings, Inner};
+use crate::membership::{self, spread};
+use crate::network::wire::{Answer, Request};
+
+/// How often it looks.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// How long one member may take to say who is in the cluster.
+const ASK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Entries a node may lack and still count as caught up.
+const READY_LAG_MAX: u64 = 64;
+/// A node that was silent for longer is not made a voter.
+const READY_SILENCE_MAX_MS: u64 = 1_500;
+
+/// Look after the cluster until the node stops.
+pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(inner) = consensus.upgrade() else { return };
+        let consensus = Consensus::of(inner);
+        if consensus.is_leader() {
+            remember_followers(&consensus);
+            if settings.voters > 0 {
+                promote(&consensus, settings.voters).await;
+            }
+        } else if consensus.leader().is_none() {
+            learn_members(&consensus).await;
+        }
+    }
+}
+
+/// Committed entries are never taken back, so what a follower has of them it must keep.
+fn remember_followers(consensus: &Consensus) {
+    let metrics = consensus.raft().metrics().borrow_watched().clone();
+    let committed = metrics.local_committed.map_or(0, |id| id.index);
+    for (node, matched) in metrics.replication.iter().flatten() {
+        if let Some(matched) = matched
+            && *node != metrics.id
+        {
+            consensus.links().remember_stored(NodeId(*node), matched.index.min(committed));
+        }
+    }
+}
+
+async fn promote(consensus: &Consensus, wanted: usize) {
+    let raft = consensus.raft();
+    let members = membership::effective(raft);
+    if members.get_joint_config().len() > 1 {
+        return finish_joint(consensus).await;
+    }
+    let status = consensus.status();
+    let voters: BTreeSet<u64> = members.voter_ids().collect();
+    let ready = status.members.iter().filter(|member| {
+        member.lag.is_some_and(|lag| lag <= READY_LAG_MAX)
+            && member.silent_ms.is_some_and(|ms| ms <= READY_SILENCE_MAX_MS)
+    });
+    let ready = ready.map(|member| member.node).collect();
+    let nodes: Vec<_> = members.nodes().map(|(node, entry)| (*node, entry.clone())).collect();
+    let promoted: BTreeSet<u64> = spread::promotions(&nodes, &voters, &ready, wanted).into_iter().collect();
+    if promoted.is_empty() {
+        return;
+    }
+    let change = raft.change_membership(ChangeMembers::AddVoterIds(promoted.clone()), true);
+    match tokio::time::timeout(membership::CHANGE_WAIT, change).await {
+        Ok(Ok(_)) => tracing::info!(?promoted, "more nodes vote now"),
+        Ok(Err(error)) => tracing::debug!(%error, "nodes were not promoted"),
+        Err(_) => tracing::warn!("a promotion of nodes takes long"),
+    }
+}
+
+/// A leader died between the two steps of a change; the second one is still due.
+async fn finish_joint(consensus: &Consensus) {
+    let members = membership::effective(consensus.raft());
+    let Some(last) = members.get_joint_config().last().cloned() else { return };
+    let change = consensus.raft().change_membership(ChangeMembers::ReplaceAllVoters(last), true);
+    if let Ok(Ok(_)) = tokio::time::timeout(membership::CHANGE_WAIT, change).await {
+        tracing::info!("finished a change of the membership that was interrupted");
+    }
+}
+
+async fn learn_members(consensus: &Consensus) {
+    let mut known = consensus.learned().clone();
+    known.extend(consensus.others());
+    let mine = membership::effective(consensus.raft());
+    for (node, entry) in known {
+        if node == consensus.node() {
+            continue;
+        }
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        let asked = consensus.links().ask((node, &entry), &Request::Members, deadline).await;
+        let Ok(Answer::Members(members)) = asked else { continue };
+        if members.log_id() > mine.log_id() {
+            let nodes = members.nodes().map(|(node, entry)| (NodeId(*node), entry.clone()));
+            *consensus.learned() = nodes.collect();
+            return;
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Who is in the cluster, and how that changes.
+//!
+//! Every change is carried out by the leader, one at a time, by joint consensus; a new node follows
+//! first and votes later. Two operators at once are told apart by openraft: the second one's change is
+//! refused while the first is under way.
+
+pub(crate) mod spread;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::error::{ClientWriteError, RaftError};
+use peerglass_catalog::{NodeEntry, NodeId, NodeRole, PeerKey};
+use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::raft::{Membership, Raft};
+
+/// How long a change may take before its outcome is reported as unknown.
+pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(8);
+
+/// How long a node may be behind and still become a voter: it has to answer at once then.
+const CATCH_UP_ENTRIES_MAX: u64 = 64;
+
+/// A change of the membership.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) enum Change {
+    /// Add a node as a learner. An older node with the same key is removed: its disk is gone.
+    Admit { node: NodeId, entry: NodeEntry },
+    /// Let a node vote.
+    Promote(NodeId),
+    /// Let it follow only.
+    Demote(NodeId),
+    /// Remove it.
+    Remove(NodeId),
+    /// Have it lead.
+    Transfer(NodeId),
+}
+
+/// Why the membership did not change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum ChangeError {
+    /// No such node.
+    #[error("node {0} is not in the cluster")]
+    NoSuchNode(u64),
+    /// Another change is under way.
+    #[error("another change of the membership is under way; try again when it is done")]
+    Busy,
+    /// It has not caught up with the log.
+    #[error("node {node} is {behind} entries behind; try again when it has caught up")]
+    Behind {
+        /// Which node.
+        node: u64,
+        /// Entries it lacks.
+        behind: u64,
+    },
+    /// It does not vote.
+    #[error("node {0} is not a voter")]
+    NotAVoter(u64),
+    /// Without it nobody would be left to vote.
+    #[error("node {0} is the last voter; promote another node first")]
+    LastVoter(u64),
+    /// No leader, or no majority in time. The change may be done yet.
+    #[error("no majority of the cluster answers; the change may be done yet")]
+    Unavailable,
+}
+
+impl ChangeError {
+    fn of(error: &RaftError<crate::raft::Types, ClientWriteError<crate::raft::Types>>) -> Self {
+        use openraft::error::ChangeMembershipError as Refused;
+        match error {
+            RaftError::APIError(ClientWriteError::ChangeMembershipError(refused)) => match refused {
+                Refused::LearnerNotFound(missing) => Self::NoSuchNode(missing.node_id),
+                Refused::EmptyMembership(_) => Self::Unavailable,
+                _ => Self::Busy,
+            },
+            RaftError::APIError(ClientWriteError::PreconditionFailed(_)) => Self::Busy,
+            RaftError::APIError(
+                ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_),
+            )
+            | RaftError::Fatal(_) => Self::Unavailable,
+        }
+    }
+}
+
+/// Carry out `change`. This node must be the leader, or openraft says so.
+pub(crate) async fn carry_out(raft: &Raft, change: Change) -> Result<(), ChangeError> {
+    let deadline = Instant::now() + CHANGE_WAIT;
+    let done = async {
+        match change {
+            Change::Admit { node, entry } => admit(raft, node, entry).await,
+            Change::Promote(node) => promote(raft, node).await,
+            Change::Demote(node) => demote(raft, node).await,
+            Change::Remove(node) => remove(raft, node).await,
+            Change::Transfer(node) => transfer(raft, node).await,
+        }
+    };
+    timeout_at(deadline, done).await.unwrap_or(Err(ChangeError::Unavailable))
+}
+
+/// The membership as this node knows it, committed or not.
+pub(crate) fn effective(raft: &Raft) -> Membership {
+    raft.metrics().borrow_watched().membership_config.as_ref().clone()
+}
+
+async fn apply(raft: &Raft, change: ChangeMembers<u64, NodeEntry>, retain: bool) -> Result<(), ChangeError> {
+    match raft.change_membership(change, retain).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(ChangeError::of(&error)),
+    }
+}
+
+async fn admit(raft: &Raft, node: NodeId, entry: NodeEntry) -> Result<(), ChangeError> {
+    let members = effective(raft);
+    if members.get_node(&node.0) == Some(&entry) {
+        return Ok(());
+    }
+    let old = nodes_with(&members, entry.key).into_iter().filter(|old| *old != node.0);
+    for old in old.collect::<Vec<_>>() {
+        remove(raft, NodeId(old)).await?;
+    }
+    apply(raft, ChangeMembers::SetNodes(BTreeMap::from([(node.0, entry)])), true).await
+}
+
+fn nodes_with(members: &Membership, key: PeerKey) -> Vec<u64> {
+    members.nodes().filter(|(_, entry)| entry.key == key).map(|(node, _)| *node).collect()
+}
+
+async fn promote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
+    let members = effective(raft);
+    let entry = members.get_node(&node.0).ok_or(ChangeError::NoSuchNode(node.0))?.clone();
+    if entry.role != NodeRole::Voter {
+        let entry = NodeEntry { role: NodeRole::Voter, ..entry };
+        apply(raft, ChangeMembers::SetNodes(BTreeMap::from([(node.0, entry)])), true).await?;
+    }
+    if members.voter_ids().any(|voter| voter == node.0) {
+        return Ok(());
+    }
+    // A voter that lacks half of the log would make every write wait for it.
+    loop {
+        match behind(raft, node.0) {
+            Some(behind) if behind <= CATCH_UP_ENTRIES_MAX => break,
+            _ => sleep(Duration::from_millis(100)).await,
+        }
+    }
+    apply(raft, ChangeMembers::AddVoterIds(BTreeSet::from([node.0])), true).await
+}
+
+/// Entries `node` lacks, as far as this leader knows.
+pub(crate) fn behind(raft: &Raft, node: u64) -> Option<u64> {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let last = metrics.last_log_index.unwrap_or(0);
+    let matched = metrics.replication.as_ref()?.get(&node)?;
+    Some(last.saturating_sub(matched.as_ref().map_or(0, |id| id.index)))
+}
+
+async fn demote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
+    let members = effective(raft);
+    let entry = members.get_node(&node.0).ok_or(ChangeError::NoSuchNode(node.0))?.clone();
+    let voters: Vec<u64> = members.voter_ids().collect();
+    if voters == [node.0] {
+        return Err(ChangeError::LastVoter(node.0));
+    }
+    // First the wish, so that it is not promoted again by itself.
+    let entry = NodeEntry { role: NodeRole::Learner, ..entry };
+    apply(raft, ChangeMembers::SetNodes(BTreeMap::from([(node.0, entry)])), true).await?;
+    if voters.contains(&node.0) {
+        apply(raft, ChangeMembers::RemoveVoters(BTreeSet::from([node.0])), true).await?;
+    }
+    Ok(())
+}
+
+async fn remove(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
+    let members = effective(raft);
+    if members.get_node(&node.0).is_none() {
+        return Err(ChangeError::NoSuchNode(node.0));
+    }
+    let voters: Vec<u64> = members.voter_ids().collect();
+    if voters == [node.0] {
+        return Err(ChangeError::LastVoter(node.0));
+    }
+    if voters.contains(&node.0) {
+        apply(raft, ChangeMembers::RemoveVoters(BTreeSet::from([node.0])), false).await
+    } else {
+        apply(raft, ChangeMembers::RemoveNodes(BTreeSet::from([node.0])), true).await
+    }
+}
+
+async fn transfer(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
+    let members = effective(raft);
+    members.get_node(&node.0).ok_or(ChangeError::NoSuchNode(node.0))?;
+    if !members.voter_ids().any(|voter| voter == node.0) {
+        return Err(ChangeError::NotAVoter(node.0));
+    }
+    if *raft.node_id() == node.0 {
+        return Ok(());
+    }
+    if let Some(behind) = behind(raft, node.0).filter(|behind| *behind > CATCH_UP_ENTRIES_MAX) {
+        return Err(ChangeError::Behind { node: node.0, behind });
+    }
+    raft.trigger().transfer_leader(node.0).await.map_err(|_| ChangeError::Unavailable)?;
+    // Its outcome is an election like any other.
+    loop {
+        let leader = raft.metrics().borrow_watched().current_leader;
+        if leader == Some(node.0) {
+            return Ok(());
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+}

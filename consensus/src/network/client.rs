@@ -1,0 +1,136 @@
+//! openraft's network: each message is one request over a [link](super::links).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::RPCOption;
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AnyError, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
+use peerglass_catalog::keyspace::Keyspace;
+use peerglass_catalog::{NodeEntry, NodeId};
+use tokio::time::Instant;
+
+use super::links::{LinkError, Links};
+use super::snapshot::{self, Pace};
+use super::wire::{self, Answer, Request};
+use crate::raft::{Types, Vote};
+use crate::snapshot::{RaftSnapshot, SnapshotData};
+
+/// Shortest time a message gets, so that a round trip between sites fits.
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
+
+/// Makes a client for each node.
+pub(crate) struct Network {
+    pub(crate) links: Arc<Links>,
+    pub(crate) state: Arc<dyn Keyspace>,
+    pub(crate) pace: Pace,
+}
+
+/// Talks to one node.
+pub(crate) struct Client {
+    node: NodeId,
+    entry: NodeEntry,
+    links: Arc<Links>,
+    state: Arc<dyn Keyspace>,
+    pace: Pace,
+}
+
+impl RaftNetworkFactory<Types> for Network {
+    type Network = Client;
+
+    async fn new_client(&mut self, target: u64, node: &NodeEntry) -> Client {
+        Client {
+            node: NodeId(target),
+            entry: node.clone(),
+            links: Arc::clone(&self.links),
+            state: Arc::clone(&self.state),
+            pace: self.pace.clone(),
+        }
+    }
+}
+
+impl Client {
+    async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, RPCError<Types>> {
+        let deadline = Instant::now() + option.soft_ttl().max(PATIENCE_MIN);
+        self.links.ask((self.node, &self.entry), &request, deadline).await.map_err(|error| match error {
+            LinkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
+            LinkError::NoAnswer { .. } => RPCError::Network(NetworkError::new(&error)),
+        })
+    }
+}
+
+/// The answer does not belong to the request: a peer that does not keep to the protocol.
+fn unexpected() -> RPCError<Types> {
+    RPCError::Network(NetworkError::new(&AnyError::error("the peer gave no fitting answer")))
+}
+
+impl RaftNetworkV2<Types> for Client {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        request: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
+        let (request, cut) = wire::fitting(request);
+        match self.ask(Request::Append(request), &option).await? {
+            Answer::Append(AppendEntriesResponse::Success) if cut.is_some() => {
+                Ok(AppendEntriesResponse::PartialSuccess(cut))
+            }
+            Answer::Append(answer) => Ok(answer),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.ask(Request::Vote(request), &option).await? {
+            Answer::Vote(answer) => Ok(answer),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        match self.ask(Request::PreVote(request), &option).await? {
+            Answer::Vote(answer) => Ok(answer),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
+        match self.ask(Request::TransferLeader(request), &option).await? {
+            Answer::TransferLeader(answer) => Ok(answer),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        _snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        // What is sent is this node's present state, which is what was announced or newer.
+        let sent = snapshot::send(&self.links, (self.node, &self.entry), &self.state, vote, &self.pace);
+        tokio::select! {
+            sent = sent => sent.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error))),
+            closed = cancel => Err(StreamingError::Closed(closed)),
+        }
+    }
+}

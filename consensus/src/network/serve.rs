@@ -1,0 +1,174 @@
+//! Answers to other nodes.
+//!
+//! A connection is served only after its caller's key was found among the members and its greeting was
+//! accepted. Everything refused is told to the caller in a word, logged here once, and closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::error::{Fatal, RaftError};
+use peerglass_catalog::{NodeId, PeerKey};
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::links::{CLOSE_AMNESIA, CLOSE_REFUSED};
+use super::snapshot;
+use super::wire::{self, Answer, FrameError, Greeting, NotWelcome, Request, Welcome};
+use crate::handle::Consensus;
+use crate::membership;
+use crate::raft::Types;
+
+/// How long a caller may take to greet, and to send a request once it opened a stream.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Consensus {
+    /// Answer the requests of one connection whose other end proved to have `key`, until it ends.
+    ///
+    /// Strangers are told so and sent away.
+    pub async fn serve(self, connection: Connection, key: PeerKey) {
+        let greeted = timeout(REQUEST_TIMEOUT, self.greeted(&connection, key)).await;
+        let from = match greeted {
+            Ok(Ok(from)) => from,
+            Ok(Err(error)) => {
+                tracing::debug!(peer = %key, remote = %connection.remote_address(), %error, "no greeting");
+                return connection.close(CLOSE_REFUSED, b"no greeting");
+            }
+            Err(_) => return connection.close(CLOSE_REFUSED, b"no greeting in time"),
+        };
+        let Some(from) = from else { return };
+        let mut answers = JoinSet::new();
+        loop {
+            tokio::select! {
+                biased;
+                Some(_) = answers.join_next(), if !answers.is_empty() => {}
+                stream = connection.accept_bi() => match stream {
+                    // No more at once than the peer port lets a connection have streams.
+                    Ok((out, back)) => {
+                        answers.spawn(self.clone().answer(from, out, back));
+                    }
+                    Err(quinn::ConnectionError::ApplicationClosed(closed))
+                        if closed.error_code == CLOSE_AMNESIA.into() =>
+                    {
+                        self.links().mark_amnesia();
+                        return;
+                    }
+                    Err(_) => return,
+                },
+            }
+        }
+    }
+
+    /// Who greets, or `None` if it was sent away.
+    async fn greeted(&self, connection: &Connection, key: PeerKey) -> Result<Option<NodeId>, FrameError> {
+        let broken = |error: quinn::ConnectionError| FrameError::Broken(error.to_string());
+        let (mut out, mut back) = connection.accept_bi().await.map_err(broken)?;
+        let greeting: Greeting = wire::receive(&mut back).await?;
+        let welcome = match self.check_greeting(&greeting, key) {
+            Ok(()) => {
+                let (boot, last_index) = (self.links().identity.boot, self.links().last_index());
+                Welcome::Come { boot, last_index }
+            }
+            Err(why) => {
+                let remote = connection.remote_address();
+                tracing::warn!(peer = %key, node = greeting.from.0, %remote, "refused a peer: {why}");
+                Welcome::Refused(why)
+            }
+        };
+        wire::send(&mut out, &welcome).await?;
+        let _ = out.finish(); // fails only on a stream that is reset
+        if matches!(welcome, Welcome::Refused(_)) {
+            // The answer first: closing throws away what is not acknowledged yet.
+            let _ = timeout(Duration::from_secs(1), out.stopped()).await;
+            connection.close(CLOSE_REFUSED, b"refused");
+            return Ok(None);
+        }
+        Ok(Some(greeting.from))
+    }
+
+    fn check_greeting(&self, greeting: &Greeting, key: PeerKey) -> Result<(), NotWelcome> {
+        let identity = &self.links().identity;
+        if greeting.cluster != identity.cluster {
+            return Err(NotWelcome::OtherCluster { here: identity.cluster });
+        }
+        if self.member(greeting.from).is_none_or(|entry| entry.key != key) {
+            return Err(NotWelcome::NotAMember);
+        }
+        if greeting.to != identity.node {
+            return Err(NotWelcome::NotMe { here: identity.node });
+        }
+        self.links().remember(greeting.from, greeting.boot, greeting.last_index)
+    }
+
+    async fn answer(self, from: NodeId, mut out: SendStream, mut back: RecvStream) {
+        let request = match timeout(REQUEST_TIMEOUT, wire::receive::<Request>(&mut back)).await {
+            Ok(Ok(request)) => request,
+            Ok(Err(FrameError::Broken(_))) | Err(_) => return,
+            Ok(Err(error)) => return tracing::warn!(node = from.0, %error, "a peer sent what is no request"),
+        };
+        let answer = match request {
+            Request::Snapshot { vote, title } => {
+                let streams = (&mut out, &mut back);
+                let (raft, state) = (self.raft(), self.state());
+                let received = snapshot::receive(raft, state, self.receiving(), (vote, title), streams).await;
+                match received {
+                    Ok(response) => Answer::Snapshot(response),
+                    Err(error) => {
+                        return tracing::warn!(node = from.0, %error, "a snapshot was not received");
+                    }
+                }
+            }
+            request => self.reply(from, request).await,
+        };
+        if let Err(error) = wire::send(&mut out, &answer).await {
+            tracing::debug!(node = from.0, %error, "an answer was not sent");
+        }
+    }
+
+    async fn reply(&self, from: NodeId, request: Request) -> Answer {
+        // Raft's own messages are of this sender, or of nobody this node believes.
+        match request {
+            Request::Append(request) if request.vote.leader_id.voted_for == from.0 => {
+                or_ended(self.raft().append_entries(request).await.map(Answer::Append))
+            }
+            Request::Vote(request) if request.vote.leader_id.voted_for == from.0 => {
+                or_ended(self.raft().vote(request).await.map(Answer::Vote))
+            }
+            Request::PreVote(request) if request.vote.leader_id.voted_for == from.0 => {
+                or_ended(self.raft().pre_vote(request).await.map(Answer::Vote))
+            }
+            Request::TransferLeader(request) => match self.raft().handle_transfer_leader(request).await {
+                Ok(answer) => Answer::TransferLeader(answer),
+                Err(fatal) => ended(&fatal),
+            },
+            Request::Append(_) | Request::Vote(_) | Request::PreVote(_) | Request::Snapshot { .. } => {
+                tracing::warn!(node = from.0, "a peer speaks for another one");
+                Answer::Unavailable
+            }
+            Request::Submit(proposal) => self.propose_here(proposal).await,
+            Request::ReadIndex => self.read_index_here().await,
+            Request::Change(change) => {
+                if !self.raft().is_leader() {
+                    return Answer::NotLeader(self.leader());
+                }
+                Answer::Changed(membership::carry_out(self.raft(), change).await)
+            }
+            Request::Members => Answer::Members(membership::effective(self.raft())),
+        }
+    }
+}
+
+fn or_ended(answer: Result<Answer, RaftError<Types>>) -> Answer {
+    match answer {
+        Ok(answer) => answer,
+        Err(RaftError::Fatal(fatal)) => ended(&fatal),
+        Err(RaftError::APIError(infallible)) => match infallible {},
+    }
+}
+
+fn ended(_fatal: &Fatal<Types>) -> Answer {
+    Answer::Ended
+}
+
+/// Shared by the streams of all connections.
+pub(crate) type Receiving = Arc<tokio::sync::Mutex<()>>;

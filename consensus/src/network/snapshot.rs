@@ -1,0 +1,177 @@
+//! A snapshot on its way: pieces in order, resumed where they broke off, no faster than allowed.
+//!
+//! ```text
+//! caller   Request::Snapshot { vote, title }
+//! callee   u32: how many pieces it has already
+//! caller   Vec<u8>: each piece from there on
+//! callee   Answer::Snapshot, when it is installed
+//! ```
+//!
+//! Both ends do one at a time: a spool is one place.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use openraft::raft::SnapshotResponse;
+use peerglass_catalog::keyspace::Keyspace;
+use peerglass_catalog::{Fault, NodeEntry, NodeId};
+use quinn::{RecvStream, SendStream};
+use tokio::sync::Mutex;
+use tokio::time::{sleep, timeout};
+
+use super::links::{LinkError, Links};
+use super::wire::{self, Answer, FrameError, Request};
+use crate::raft::{Raft, Types, Vote};
+use crate::snapshot::spool::{self, PIECE_BYTES, Title, Way};
+use crate::snapshot::{RaftSnapshot, SnapshotData};
+
+/// Silence after which a transfer is broken off; it goes on where it was.
+const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an installation may take.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// How fast snapshots may be sent, and that one is sent at a time.
+#[derive(Clone)]
+pub(crate) struct Pace {
+    bytes_per_s: u64,
+    sending: Arc<Mutex<()>>,
+}
+
+impl Pace {
+    pub(crate) fn new(bytes_per_s: u64) -> Self {
+        Self { bytes_per_s, sending: Arc::default() }
+    }
+
+    /// Wait as long as `bytes` may take.
+    async fn wait(&self, bytes: usize) {
+        let nanoseconds = (bytes as u64).saturating_mul(1_000_000_000) / self.bytes_per_s.max(1);
+        sleep(Duration::from_nanos(nanoseconds)).await;
+    }
+}
+
+/// Why a snapshot did not arrive.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SnapshotError {
+    #[error("another snapshot is being sent")]
+    Busy,
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    #[error("no progress for {PROGRESS_TIMEOUT:?}")]
+    Stalled,
+    #[error("the peer gave no fitting answer")]
+    Unexpected,
+    #[error("it could not be installed: {0}")]
+    Install(io::Error),
+}
+
+/// Send the present state to `peer`.
+pub(crate) async fn send(
+    links: &Links,
+    peer: (NodeId, &NodeEntry),
+    state: &Arc<dyn Keyspace>,
+    vote: Vote,
+    pace: &Pace,
+) -> Result<SnapshotResponse<Types>, SnapshotError> {
+    let _alone = pace.sending.try_lock().map_err(|_| SnapshotError::Busy)?;
+    // A transfer that broke off goes on with the spool it began with.
+    let title = match spool::title(&**state, Way::Out)? {
+        Some(title) if is_recent(state, &title)? => title,
+        _ => spool::make(state).await?,
+    };
+    let (mut out, mut back) = links.open(peer).await?;
+    wire::send(&mut out, &Request::Snapshot { vote, title: title.clone() }).await?;
+    let have: u32 = in_time(wire::receive(&mut back)).await?;
+    tracing::info!(node = peer.0.0, pieces = title.pieces, have, "sending a snapshot");
+    for number in have..title.pieces {
+        let piece = spool::piece(&**state, Way::Out, number)?.ok_or(SnapshotError::Unexpected)?;
+        let bytes = piece.len();
+        in_time(wire::send(&mut out, &serde_bytes(piece))).await?;
+        pace.wait(bytes).await;
+    }
+    let _ = out.finish(); // fails only on a stream that is reset, which the read reports
+    let answer = timeout(INSTALL_TIMEOUT, wire::receive(&mut back)).await;
+    match answer.map_err(|_| SnapshotError::Stalled)?? {
+        Answer::Snapshot(response) => {
+            tracing::info!(node = peer.0.0, "a snapshot was installed");
+            Ok(response)
+        }
+        _ => Err(SnapshotError::Unexpected),
+    }
+}
+
+/// A spool from so long ago that the log no longer joins it to the present is of no use.
+fn is_recent(state: &Arc<dyn Keyspace>, title: &Title) -> Result<bool, Fault> {
+    let applied = peerglass_catalog::keyspace::look(&**state, crate::machine::read_applied)?;
+    let spooled = title.meta.last_log_id.as_ref().map_or(0, |id| id.index);
+    Ok(applied.index().saturating_sub(spooled) <= SPOOL_AGE_ENTRIES_MAX)
+}
+
+/// Entries a spool may be behind and still be sent.
+const SPOOL_AGE_ENTRIES_MAX: u64 = 500;
+
+/// postcard writes a vector of bytes byte by byte; this writes it at once.
+fn serde_bytes(piece: Vec<u8>) -> Piece {
+    Piece(piece)
+}
+
+/// The bytes of one piece.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Piece(#[serde(with = "bytes_at_once")] Vec<u8>);
+
+mod bytes_at_once {
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Vec<u8>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+                Ok(bytes.to_vec())
+            }
+        }
+        from.deserialize_bytes(Bytes)
+    }
+}
+
+async fn in_time<T>(step: impl Future<Output = Result<T, FrameError>>) -> Result<T, SnapshotError> {
+    Ok(timeout(PROGRESS_TIMEOUT, step).await.map_err(|_| SnapshotError::Stalled)??)
+}
+
+/// Receive what `title` names and install it.
+pub(crate) async fn receive(
+    raft: &Raft,
+    state: &Arc<dyn Keyspace>,
+    receiving: &Mutex<()>,
+    (vote, title): (Vote, Title),
+    (out, back): (&mut SendStream, &mut RecvStream),
+) -> Result<SnapshotResponse<Types>, SnapshotError> {
+    let _alone = receiving.try_lock().map_err(|_| SnapshotError::Busy)?;
+    let have = spool::expect(&**state, &title)?;
+    wire::send(out, &have).await?;
+    for number in have..title.pieces {
+        let Piece(piece) = in_time(wire::receive(back)).await?;
+        if piece.len() > PIECE_BYTES {
+            return Err(SnapshotError::Unexpected);
+        }
+        spool::keep(&**state, number, piece)?;
+    }
+    let data = SnapshotData::Received { state: Arc::clone(state) };
+    let snapshot: RaftSnapshot = openraft::Snapshot { meta: title.meta, snapshot: data };
+    let installed = raft.install_full_snapshot(vote, snapshot).await;
+    installed.map_err(|fatal| SnapshotError::Install(io::Error::other(fatal.to_string())))
+}

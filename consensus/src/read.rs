@@ -1,0 +1,102 @@
+//! Asking the catalog, from any node.
+//!
+//! A linearizable read waits for a barrier: the leader says up to which entry everything is committed
+//! that was acknowledged before the question, having made sure that it still leads, and the read waits
+//! until that entry is applied here. One question to the leader serves every read that waited when it
+//! was sent.
+
+use std::sync::Weak;
+
+use openraft::ReadPolicy;
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::error::{LinearizableReadError, RaftError};
+use peerglass_catalog::keyspace;
+use peerglass_catalog::{Catalog, NodeId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::error::ConsensusError;
+use crate::handle::{Consensus, Inner};
+use crate::mutation::{self, Mutation};
+use crate::network::wire::{Answer, Request};
+use crate::submit::SUBMIT_WAIT;
+
+/// Reads that may wait for one question. More than the API serves requests at once.
+pub(crate) const WAITING_MAX: usize = 16_384;
+
+/// Somebody who wants to know which entry to wait for, and until when he waits.
+pub(crate) type Ask = (Instant, oneshot::Sender<Result<u64, ConsensusError>>);
+
+impl Consensus {
+    /// Ask the catalog a question. The answer takes every write into account that was acknowledged
+    /// by any node before this call.
+    pub async fn read<T>(&self, question: impl FnOnce(&Catalog<'_>) -> T) -> Result<T, ConsensusError> {
+        if !mutation::is(Mutation::ReadWithoutBarrier) {
+            self.pass_barrier().await?;
+        }
+        Ok(keyspace::look(&**self.state(), |read| question(&Catalog::new(read))))
+    }
+
+    /// Ask the catalog as it is here, however old. Answers at once, also without a majority, and says
+    /// which entry the answer is from.
+    pub fn read_stale<T>(&self, question: impl FnOnce(&Catalog<'_>) -> T) -> (T, u64) {
+        // Read before the look, so that the answer is never older than it says.
+        let applied = *self.applied().borrow();
+        (keyspace::look(&**self.state(), |read| question(&Catalog::new(read))), applied)
+    }
+
+    async fn pass_barrier(&self) -> Result<(), ConsensusError> {
+        let deadline = Instant::now() + SUBMIT_WAIT;
+        let (tell, told) = oneshot::channel();
+        let asked = timeout_at(deadline, self.inner().barrier.send((deadline, tell))).await;
+        asked.map_err(|_| ConsensusError::Unavailable)?.map_err(|_| ConsensusError::Stopped)?;
+        let index = timeout_at(deadline, told).await.map_err(|_| ConsensusError::Unavailable)?;
+        let index = index.map_err(|_| ConsensusError::Stopped)??;
+        let mut applied = self.applied();
+        let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
+        reached.map_err(|_| ConsensusError::Unavailable)?.map_err(|_| ConsensusError::Stopped)?;
+        Ok(())
+    }
+
+    /// Which entry a read that begins now must wait for, as the leader knows it.
+    pub(crate) async fn read_index_here(&self) -> Answer {
+        if mutation::is(Mutation::LeaseForEver) && self.leader() == Some(self.node()) {
+            return Answer::ReadIndex(*self.applied().borrow());
+        }
+        match self.raft().get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Answer::ReadIndex(linearizer.read_log_id().log_id().index),
+            Err(RaftError::Fatal(_)) => Answer::Ended,
+            Err(RaftError::APIError(LinearizableReadError::ForwardToLeader(leader))) => {
+                Answer::NotLeader(leader.leader_id.map(NodeId))
+            }
+            Err(RaftError::APIError(LinearizableReadError::QuorumNotEnough(_))) => Answer::Unavailable,
+        }
+    }
+
+    /// Whether the newest state can be had now: for health checks.
+    pub fn has_leader(&self) -> bool {
+        self.raft().metrics().borrow_watched().current_leader.is_some()
+    }
+}
+
+/// Ask the leader for everybody who waits, again and again.
+pub(crate) async fn barrier(consensus: Weak<Inner>, mut queue: mpsc::Receiver<Ask>) {
+    let mut waiting: Vec<Ask> = Vec::new();
+    while queue.recv_many(&mut waiting, WAITING_MAX).await > 0 {
+        let Some(inner) = consensus.upgrade() else { return };
+        let consensus = Consensus::of(inner);
+        // Everybody in `waiting` asked before the question is sent, so one answer serves all. It is
+        // asked until the last of them has lost patience; those who lose it earlier stop listening.
+        let deadline = waiting.iter().map(|(deadline, _)| *deadline).max().unwrap_or_else(Instant::now);
+        let answer = consensus.ask_leader(&Request::ReadIndex, deadline).await;
+        for (_, tell) in waiting.drain(..) {
+            let index = match &answer {
+                Ok(Answer::ReadIndex(index)) => Ok(*index),
+                Ok(_) | Err(ConsensusError::Unavailable) => Err(ConsensusError::Unavailable),
+                Err(ConsensusError::DiskFailed) => Err(ConsensusError::DiskFailed),
+                Err(_) => Err(ConsensusError::Stopped),
+            };
+            let _ = tell.send(index); // whoever stopped listening has his answer
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Replacing the whole state by a received snapshot: all or nothing, whenever the process dies.
+//!
+//! The spool is checked whole and synced first. Then a mark says that the state is being replaced, the
+//! old state is dropped, the new one written batch by batch, and the last batch puts the applied mark
+//! and takes the mark away. A start that finds the mark does it all again from the spool.
+
+use std::io::{self, Read as _};
+
+use peerglass_catalog::keyspace::{Batch, KeyRange, Keyspace, Read};
+use peerglass_catalog::{Fault, snapshot};
+
+use super::spool::{self, Head, PieceReader, SPOOLS, Title, Way};
+use crate::log::{decode, encode};
+use crate::machine::put_applied;
+use crate::mutation::{self, Mutation};
+
+/// There while the state is being replaced.
+const INSTALLING: &[u8] = b"#installing";
+
+/// Longest head believed: sessions hold as many replies as requests are in flight.
+const HEAD_BYTES_MAX: u32 = 256 << 20;
+
+/// Install the incoming spool. It stays until the next one comes.
+pub(crate) async fn install(state: &dyn Keyspace) -> Result<(), Fault> {
+    let title = spool::title(state, Way::In)?.ok_or_else(|| damaged("nothing was received"))?;
+    check(state, &title)?;
+    let mut mark = Batch::default();
+    mark.put(INSTALLING.to_vec(), encode(&()));
+    state.write(mark)?;
+    // The pieces and the mark are durable before the old state goes.
+    state.sync().await?;
+    replace(state, &title).await
+}
+
+/// Go on with an installation that the last run did not finish.
+pub(crate) async fn resume(state: &dyn Keyspace) -> Result<(), Fault> {
+    if state.get(INSTALLING)?.is_none() {
+        return Ok(());
+    }
+    let title = spool::title(state, Way::In)?.ok_or_else(|| damaged("its pieces are gone"))?;
+    tracing::info!("finishing the installation of a snapshot that was interrupted");
+    replace(state, &title).await
+}
+
+/// Whether all pieces are there and are what the title says.
+fn check(state: &dyn Keyspace, title: &Title) -> Result<(), Fault> {
+    let mut hasher = blake3::Hasher::new();
+    for number in 0..title.pieces {
+        let piece = spool::piece(state, Way::In, number)?.ok_or_else(|| damaged("a piece is missing"))?;
+        hasher.update(&piece);
+    }
+    if *hasher.finalize().as_bytes() != title.digest {
+        // Whoever sends it next begins with its first piece.
+        spool::drop_spool(state, Way::In)?;
+        return Err(damaged("its digest is wrong"));
+    }
+    Ok(())
+}
+
+async fn replace(state: &dyn Keyspace, title: &Title) -> Result<(), Fault> {
+    let mut everything = Batch::default();
+    everything.clear(KeyRange { from: Vec::new(), to: Some(INSTALLING.to_vec()) });
+    everything.clear(KeyRange { from: [INSTALLING, b"\0"].concat(), to: Some(SPOOLS.to_vec()) });
+    everything.clear(KeyRange { from: KeyRange::prefix(SPOOLS).to.unwrap_or_default(), to: None });
+    state.write(everything)?;
+    let mut input = PieceReader::new(state, Way::In, title);
+    let head = read_head(&mut input)?;
+    let restored = snapshot::restore(&mut input, &mut |batch| state.write(batch));
+    restored.map_err(|error| Fault::Io(io::Error::other(error)))?;
+    let mut end = Batch::default();
+    head.sessions.store(&mut end);
+    if !mutation::is(Mutation::SnapshotWithoutIndex) {
+        put_applied(&mut end, &head.applied);
+    }
+    end.remove(INSTALLING.to_vec());
+    state.write(end)?;
+    state.sync().await
+}
+
+fn read_head<R: Read + ?Sized>(input: &mut PieceReader<'_, R>) -> Result<Head, Fault> {
+    let mut length = [0; 4];
+    input.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > HEAD_BYTES_MAX {
+        return Err(damaged("its head is too long"));
+    }
+    let mut head = vec![0; length as usize];
+    input.read_exact(&mut head)?;
+    decode("snapshot head", SPOOLS, &head)
+}
+
+fn damaged(why: &'static str) -> Fault {
+    Fault::Io(io::Error::new(io::ErrorKind::InvalidData, format!("the received snapshot is damaged: {why}")))
+}

@@ -1,0 +1,182 @@
+//! Having a command carried out, from any node.
+//!
+//! # What it promises
+//!
+//! * Whoever submits gets an answer within [`SUBMIT_WAIT`].
+//! * A proposal whose answer was lost is proposed again under the same key until then, at whatever node
+//!   leads by now, and has one effect.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use openraft::async_runtime::watch::WatchReceiver;
+use openraft::error::{ClientWriteError, RaftError};
+use peerglass_catalog::{Command, NodeId, Outcome};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::error::{ConsensusError, SubmitError};
+use crate::handle::{Consensus, failed};
+use crate::network::wire::{Answer, Request};
+use crate::raft::{Proposal, Reply};
+use crate::session::ProposalKey;
+
+/// How long a request waits for a leader and a majority before it is told that there is none. Less than
+/// the 5 s a client may be kept waiting.
+pub(crate) const SUBMIT_WAIT: Duration = Duration::from_secs(4);
+
+/// Pause before asking again whether there is a leader.
+pub(crate) const LEADER_POLL: Duration = Duration::from_millis(20);
+
+/// The requests of this start of this node that are not over.
+pub(crate) struct InFlight {
+    node: NodeId,
+    epoch: u64,
+    sequences: Mutex<Sequences>,
+    /// The lowest sequence that is not over, for whoever waits for it to grow.
+    lowest: watch::Sender<u64>,
+}
+
+#[derive(Default)]
+struct Sequences {
+    last: u64,
+    open: BTreeSet<u64>,
+}
+
+/// One request; it is over when this is dropped.
+struct Ticket<'a> {
+    of: &'a InFlight,
+    key: ProposalKey,
+    settled: u64,
+}
+
+impl InFlight {
+    pub(crate) fn new(node: NodeId, epoch: u64) -> Self {
+        Self { node, epoch, sequences: Mutex::default(), lowest: watch::Sender::new(1) }
+    }
+
+    fn begin(&self) -> Ticket<'_> {
+        let mut sequences = self.sequences.lock().unwrap_or_else(PoisonError::into_inner);
+        sequences.last += 1;
+        let sequence = sequences.last;
+        sequences.open.insert(sequence);
+        let settled = sequences.open.first().copied().unwrap_or(sequence);
+        Ticket { of: self, key: ProposalKey { node: self.node, epoch: self.epoch, sequence }, settled }
+    }
+}
+
+impl Drop for Ticket<'_> {
+    fn drop(&mut self) {
+        let mut sequences = self.of.sequences.lock().unwrap_or_else(PoisonError::into_inner);
+        sequences.open.remove(&self.key.sequence);
+        let lowest = sequences.open.first().copied().unwrap_or(sequences.last + 1);
+        self.of.lowest.send_if_modified(|before| std::mem::replace(before, lowest) != lowest);
+    }
+}
+
+impl Consensus {
+    /// Have the cluster carry out `command`.
+    ///
+    /// `Ok` means it is durable on a majority and applied where it was proposed. A failure means nothing
+    /// is known: the command may have been carried out, or may be yet.
+    pub async fn submit(&self, command: Command) -> Result<Outcome, SubmitError> {
+        let ticket = self.inner().in_flight.begin();
+        let proposal = Proposal { key: ticket.key, settled: ticket.settled, command };
+        let deadline = Instant::now() + SUBMIT_WAIT;
+        let answer = self.ask_leader(&Request::Submit(proposal), deadline).await?;
+        match answer {
+            Answer::Reply(Reply::Done(outcome)) => Ok(outcome),
+            Answer::Reply(Reply::Refused(refusal)) => Err(SubmitError::Refused(refusal)),
+            _ => Err(ConsensusError::Unavailable.into()),
+        }
+    }
+
+    /// Resolves when every request that this node took before now is over, which takes no longer than
+    /// [`SUBMIT_WAIT`]. What is submitted afterwards has the last word: none of those requests that got
+    /// no answer is carried out after it.
+    pub async fn earlier_requests_over(&self) {
+        let in_flight = &self.inner().in_flight;
+        let now = in_flight.sequences.lock().unwrap_or_else(PoisonError::into_inner).last;
+        let mut lowest = in_flight.lowest.subscribe();
+        // An error means that this node ends, and its requests with it.
+        let _ = lowest.wait_for(|lowest| *lowest > now).await;
+    }
+
+    /// Have the leader answer `request`, whoever that is. Asks again until somebody says something
+    /// other than that he does not lead, so the request must bear being asked twice.
+    pub(crate) async fn ask_leader(
+        &self,
+        request: &Request,
+        deadline: Instant,
+    ) -> Result<Answer, ConsensusError> {
+        loop {
+            let answer = match self.leader() {
+                Some(leader) if leader == self.node() => {
+                    let here = self.answer_here(request);
+                    timeout_at(deadline, here).await.map_err(|_| ConsensusError::Unavailable)?
+                }
+                Some(leader) => match self.member(leader) {
+                    Some(entry) => {
+                        let asked = self.links().ask((leader, &entry), request, deadline).await;
+                        asked.unwrap_or(Answer::Unavailable)
+                    }
+                    None => Answer::NotLeader(None),
+                },
+                None => Answer::NotLeader(None),
+            };
+            match answer {
+                Answer::Ended if self.leader() == Some(self.node()) => return Err(self.failure()),
+                Answer::NotLeader(_) | Answer::Unavailable | Answer::Ended => {}
+                answer => return Ok(answer),
+            }
+            if Instant::now() + LEADER_POLL >= deadline {
+                return Err(self.failure());
+            }
+            sleep(LEADER_POLL).await;
+        }
+    }
+
+    /// Why nothing was answered: this node ended, or the cluster has no majority.
+    fn failure(&self) -> ConsensusError {
+        match &self.raft().metrics().borrow_watched().running_state {
+            Err(fatal) => failed(fatal),
+            Ok(()) => ConsensusError::Unavailable,
+        }
+    }
+
+    async fn answer_here(&self, request: &Request) -> Answer {
+        match request {
+            Request::Submit(proposal) => self.propose_here(proposal.clone()).await,
+            Request::ReadIndex => self.read_index_here().await,
+            Request::Change(change) => self.change_here(change.clone()).await,
+            Request::Append(_)
+            | Request::Vote(_)
+            | Request::PreVote(_)
+            | Request::TransferLeader(_)
+            | Request::Snapshot { .. }
+            | Request::Members => Answer::Unavailable,
+        }
+    }
+
+    /// Propose as the leader, if this node is that.
+    pub(crate) async fn propose_here(&self, proposal: Proposal) -> Answer {
+        match self.raft().client_write(proposal).await {
+            Ok(response) => Answer::Reply(response.data),
+            Err(RaftError::Fatal(_)) => Answer::Ended,
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(leader))) => {
+                Answer::NotLeader(leader.leader_id.map(NodeId))
+            }
+            Err(RaftError::APIError(
+                ClientWriteError::LogEntryDiscarded(_)
+                | ClientWriteError::ChangeMembershipError(_)
+                | ClientWriteError::PreconditionFailed(_),
+            )) => Answer::Unavailable,
+        }
+    }
+
+    /// Who leads, as far as this node knows.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        self.raft().metrics().borrow_watched().current_leader.map(NodeId)
+    }
+}

@@ -1,0 +1,20 @@
+//! The node among other nodes: its key, its port, who is let in.
+//!
+//! One UDP port carries everything between nodes ([`PeerPort`]). This module opens connections for the
+//! parts that want one, accepts those of others and hands each to the part it is for. Consensus knows
+//! who is a member; whoever is not gets no further than the handshake, unless it brings a join token.
+
+mod accept;
+mod admit;
+mod certificate;
+mod dial;
+mod join;
+mod key;
+mod port;
+mod verifier;
+
+pub(crate) use accept::Doors;
+pub(crate) use dial::Dialer;
+pub use join::{JoinError, Joined, join};
+pub use key::{KeyError, NodeKey};
+pub use port::{PeerPort, PortChance, PortError, Purpose};

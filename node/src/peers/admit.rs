@@ -1,0 +1,117 @@
+//! A new node at the door: what it says, and what it is told.
+//!
+//! One stream, one request, one answer, each `length:u32le version:u8 postcard`. The secret of the token
+//! is sent only after the handshake proved that a member of the token's list is at the other end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
+use peerglass_catalog::{Digest, NodeEntry, NodeId, PeerKey, Refusal, Timestamp};
+use peerglass_consensus::{AdmitError, ClusterId, Consensus, SubmitError};
+use quinn::{Connection, RecvStream, SendStream, VarInt};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+
+const VERSION: u8 = 1;
+/// Longest request or answer: a list of a few thousand members.
+const FRAME_BYTES_MAX: usize = 1 << 20;
+/// How long the whole exchange may take.
+pub(super) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a new node says.
+#[derive(Serialize, Deserialize)]
+pub(super) struct JoinRequest {
+    pub(super) secret: [u8; 32],
+    pub(super) node: NodeId,
+    pub(super) address: String,
+}
+
+/// What it is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum JoinAnswer {
+    Welcome {
+        cluster: ClusterId,
+        members: BTreeMap<NodeId, NodeEntry>,
+    },
+    /// A rule says no; asking again is of no use.
+    Refused(String),
+    /// Not now.
+    Later(String),
+}
+
+/// Read the clock of this machine.
+pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Serve one node that wants to join.
+pub(super) async fn admit(connection: Connection, key: PeerKey, consensus: Consensus, now: Clock) {
+    let exchange = async {
+        let (mut out, mut back) = connection.accept_bi().await.map_err(|error| error.to_string())?;
+        let request: JoinRequest = receive(&mut back).await?;
+        let answer = decide(&consensus, key, &request, now()).await;
+        match &answer {
+            JoinAnswer::Welcome { .. } => {
+                tracing::info!(peer = %key, node = request.node.0, address = request.address, "admitted a node");
+            }
+            JoinAnswer::Refused(why) | JoinAnswer::Later(why) => {
+                let remote = connection.remote_address();
+                tracing::warn!(peer = %key, node = request.node.0, %remote, "did not admit a node: {why}");
+            }
+        }
+        send(&mut out, &answer).await?;
+        // Closing throws away what is not acknowledged yet.
+        let _ = out.stopped().await;
+        Ok::<(), String>(())
+    };
+    match timeout(EXCHANGE_TIMEOUT, exchange).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(peer = %key, error, "a node at the door went away"),
+        Err(_) => tracing::debug!(peer = %key, "a node at the door took too long"),
+    }
+    connection.close(VarInt::from_u32(0), b"");
+}
+
+async fn decide(consensus: &Consensus, key: PeerKey, request: &JoinRequest, at: Timestamp) -> JoinAnswer {
+    if request.address.is_empty() || request.address.len() > NODE_TEXT_BYTES_MAX {
+        return JoinAnswer::Refused("its address is empty or too long".to_owned());
+    }
+    let token = Digest::of(&request.secret);
+    match consensus.admit(token, request.node, (key, request.address.clone()), at).await {
+        Ok(admission) => JoinAnswer::Welcome { cluster: admission.cluster, members: admission.members },
+        Err(AdmitError::Token(SubmitError::Refused(refusal))) => JoinAnswer::Refused(refused(&refusal)),
+        Err(error @ (AdmitError::Token(SubmitError::Failed(_)) | AdmitError::Change(_))) => {
+            JoinAnswer::Later(error.to_string())
+        }
+    }
+}
+
+fn refused(refusal: &Refusal) -> String {
+    format!("{refusal}; ask for a new one with `peerglass cluster token`")
+}
+
+pub(super) async fn send<T: Serialize>(stream: &mut SendStream, value: &T) -> Result<(), String> {
+    let frame = postcard::to_extend(value, vec![0, 0, 0, 0, VERSION]).map_err(|error| error.to_string())?;
+    let length = u32::try_from(frame.len() - 4).map_err(|error| error.to_string())?;
+    let mut frame = frame;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    stream.write_all(&frame).await.map_err(|error| error.to_string())?;
+    stream.finish().map_err(|error| error.to_string())
+}
+
+pub(super) async fn receive<T: DeserializeOwned>(stream: &mut RecvStream) -> Result<T, String> {
+    // The other end says no more than one frame, so its end is the frame's.
+    let frame = stream.read_to_end(FRAME_BYTES_MAX + 4).await.map_err(|error| error.to_string())?;
+    let Some((length, body)) = frame.split_first_chunk::<4>() else {
+        return Err("a frame is cut short".to_owned());
+    };
+    if u32::from_le_bytes(*length) as usize != body.len() {
+        return Err("a frame is cut short".to_owned());
+    }
+    match body.split_first() {
+        Some((&VERSION, body)) => postcard::from_bytes(body).map_err(|error| error.to_string()),
+        Some((version, _)) => Err(format!("version {version} of the join protocol is not known here")),
+        None => Err("a frame is empty".to_owned()),
+    }
+}

@@ -1,0 +1,282 @@
+//! The peer port: one UDP port for everything nodes say to each other.
+//!
+//! What a connection is for is its ALPN. Every limit that a stranger can reach is set here: handshakes,
+//! buffers, streams, windows, idle time. Keys for stateless resets and connection ids come from the
+//! node's key, so that peers of a restarted node notice at its first packet and not when they run out
+//! of patience.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use peerglass_catalog::PeerKey;
+use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
+use quinn::{
+    AsyncUdpSocket, ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
+    IdleTimeout, ServerConfig, TransportConfig, VarInt,
+};
+use quinn_proto::HashedConnectionIdGenerator;
+use rustls::client::Resumption;
+use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
+
+use super::certificate::{self, CertificateError, Certified, owner};
+use super::key::NodeKey;
+use super::verifier::PeerVerifier;
+
+/// What a connection between nodes is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Purpose {
+    /// Raft messages and forwarded requests.
+    Raft,
+    /// Image bytes.
+    Chunks,
+    /// A node that wants to become a member.
+    Join,
+}
+
+impl Purpose {
+    const ALL: [Self; 3] = [Self::Raft, Self::Chunks, Self::Join];
+
+    /// Its ALPN.
+    pub fn alpn(self) -> &'static [u8] {
+        match self {
+            Self::Raft => b"peerglass-raft/1",
+            Self::Chunks => b"peerglass-chunks/1",
+            Self::Join => b"peerglass-join/1",
+        }
+    }
+
+    fn of_alpn(alpn: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|purpose| purpose.alpn() == alpn)
+    }
+}
+
+/// Where the port's chance comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum PortChance {
+    /// The operating system.
+    System,
+    /// A seed, so that a simulation repeats.
+    Seeded(u64),
+}
+
+/// Why the port cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum PortError {
+    /// The certificate.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// TLS refuses its settings.
+    #[error("cannot set up TLS for the peer port: {0}")]
+    Tls(#[from] rustls::Error),
+    /// TLS has no cipher for QUIC.
+    #[error("cannot set up QUIC for the peer port: {0}")]
+    Quic(#[from] NoInitialCipherSuite),
+    /// The socket.
+    #[error("cannot use the socket of the peer port: {0}")]
+    Socket(#[from] std::io::Error),
+}
+
+/// Why a peer could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    /// The address does not resolve.
+    #[error("cannot find {address}: {reason}")]
+    Unresolved {
+        /// The address.
+        address: String,
+        /// Why.
+        reason: String,
+    },
+    /// TLS or QUIC settings.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The endpoint does not dial any more.
+    #[error("cannot dial: {0}")]
+    Connect(#[from] quinn::ConnectError),
+    /// No connection came about.
+    #[error("no connection: {0}")]
+    Connection(#[from] quinn::ConnectionError),
+    /// It took too long.
+    #[error("no connection within {DIAL_TIMEOUT:?}")]
+    Timeout,
+}
+
+/// How long a connection may take to come about.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Silence after which a connection is given up. A peer that died says nothing.
+const IDLE_TIMEOUT_MS: u32 = 3_000;
+/// How often an idle connection proves that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(1);
+/// Streams a peer may have open at once in each direction.
+const STREAMS_MAX: u32 = 64;
+/// Bytes a peer may send on one stream before they are read.
+const STREAM_WINDOW_BYTES: u32 = 1_310_720;
+/// Bytes a peer may send on one connection before they are read.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Handshakes that may be under way at once.
+const HANDSHAKES_MAX: usize = 1_024;
+/// Bytes kept for a handshake that was not looked at yet, and for all of them.
+const HANDSHAKE_BYTES_MAX: u64 = 64 << 10;
+const HANDSHAKES_BYTES_MAX: u64 = 16 << 20;
+
+/// The peer port of one node. Clones share it.
+#[derive(Clone)]
+pub struct PeerPort {
+    endpoint: Endpoint,
+    certified: Arc<Certified>,
+    transport: Arc<TransportConfig>,
+    first_ids: Option<Arc<Mutex<SeededIds>>>,
+}
+
+impl PeerPort {
+    /// Open the port on `socket` for the node with `key`.
+    pub fn new(
+        key: &NodeKey,
+        socket: Arc<dyn AsyncUdpSocket>,
+        chance: PortChance,
+    ) -> Result<Self, PortError> {
+        let certified = Arc::new(certificate::make(key)?);
+        let transport = Arc::new(transport());
+        let mut server = server_config(key, &certified)?;
+        server.transport_config(Arc::clone(&transport));
+        let reset_key = key.derive("peerglass 2026-11-24 stateless reset key");
+        let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &reset_key);
+        let mut endpoint = EndpointConfig::new(Arc::new(reset_key));
+        let mut first_ids = None;
+        match chance {
+            PortChance::System => {
+                let [a, b, c, d, e, f, g, h, ..] = key.derive("peerglass 2026-11-24 connection id key");
+                let ids_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
+                endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)));
+            }
+            PortChance::Seeded(seed) => {
+                endpoint
+                    .rng_seed(Some(blake3::derive_key("peerglass simulated endpoint", &seed.to_le_bytes())));
+                endpoint.cid_generator(move || Box::new(SeededIds::new(seed, 8)));
+                first_ids = Some(Arc::new(Mutex::new(SeededIds::new(seed ^ 1, 20))));
+            }
+        }
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)?;
+        Ok(Self { endpoint, certified, transport, first_ids })
+    }
+
+    /// The address it is bound to.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.endpoint.local_addr()
+    }
+
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Connect to `peer` at `address`, and to nobody else who may answer there.
+    pub(super) async fn dial(
+        &self,
+        peer: PeerKey,
+        address: SocketAddr,
+        purpose: Purpose,
+    ) -> Result<Connection, DialError> {
+        let mut config = client_config(&self.certified, peer, purpose)?;
+        config.transport_config(Arc::clone(&self.transport));
+        if let Some(ids) = self.first_ids.clone() {
+            config.initial_dst_cid_provider(Arc::new(move || {
+                ids.lock().unwrap_or_else(PoisonError::into_inner).generate_cid()
+            }));
+        }
+        let connecting = self.endpoint.connect_with(config, address, "peerglass")?;
+        let connected = tokio::time::timeout(DIAL_TIMEOUT, connecting).await;
+        connected.map_err(|_| DialError::Timeout)?.map_err(DialError::Connection)
+    }
+}
+
+/// Who called, and what for, of a connection that was accepted.
+pub(super) fn caller(connection: &Connection) -> Option<(PeerKey, Purpose)> {
+    let handshake = connection.handshake_data()?;
+    let handshake = handshake.downcast::<quinn::crypto::rustls::HandshakeData>().ok()?;
+    let purpose = Purpose::of_alpn(handshake.protocol.as_deref()?)?;
+    let identity = connection.peer_identity()?;
+    let chain = identity.downcast::<Vec<rustls::pki_types::CertificateDer<'static>>>().ok()?;
+    Some((owner(chain.first()?)?, purpose))
+}
+
+/// ring, with the ciphers in the order that is fastest for many small packets.
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::CryptoProvider {
+        cipher_suites: vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384],
+        ..rustls::crypto::ring::default_provider()
+    })
+}
+
+fn server_config(key: &NodeKey, certified: &Certified) -> Result<ServerConfig, PortError> {
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(PeerVerifier::anybody())
+        .with_single_cert(vec![certified.certificate.clone()], certified.key.clone_key())?;
+    tls.alpn_protocols = Purpose::ALL.into_iter().map(|purpose| purpose.alpn().to_vec()).collect();
+    tls.send_tls13_tickets = 0;
+    let tls = Arc::new(QuicServerConfig::try_from(tls)?);
+    let token_key = key.derive("peerglass 2026-11-24 address token key");
+    let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&token_key);
+    let mut config = ServerConfig::new(tls, Arc::new(token_key));
+    config.max_incoming(HANDSHAKES_MAX);
+    config.incoming_buffer_size(HANDSHAKE_BYTES_MAX);
+    config.incoming_buffer_size_total(HANDSHAKES_BYTES_MAX);
+    config.migration(false);
+    Ok(config)
+}
+
+fn client_config(certified: &Certified, peer: PeerKey, purpose: Purpose) -> Result<ClientConfig, PortError> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .dangerous() // rustls calls every verifier of one's own so
+        .with_custom_certificate_verifier(PeerVerifier::only(peer))
+        .with_client_auth_cert(vec![certified.certificate.clone()], certified.key.clone_key())?;
+    tls.alpn_protocols = vec![purpose.alpn().to_vec()];
+    tls.resumption = Resumption::disabled();
+    Ok(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?)))
+}
+
+fn transport() -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    transport
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_TIMEOUT_MS))))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+/// Connection ids from a seed.
+struct SeededIds {
+    stream: blake3::OutputReader,
+    len: usize,
+}
+
+impl SeededIds {
+    fn new(seed: u64, len: usize) -> Self {
+        let mut hash = blake3::Hasher::new_derive_key("peerglass simulated connection ids");
+        hash.update(&seed.to_le_bytes());
+        Self { stream: hash.finalize_xof(), len }
+    }
+}
+
+impl ConnectionIdGenerator for SeededIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; 20];
+        self.stream.fill(&mut id[..self.len]);
+        ConnectionId::new(&id[..self.len])
+    }
+
+    fn cid_len(&self) -> usize {
+        self.len
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
