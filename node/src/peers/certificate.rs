@@ -8,7 +8,7 @@
 use libp2p_tls::certificate;
 use peerglass_catalog::PeerKey;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, KeyPair, PKCS_ED25519};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use super::key::NodeKey;
 
@@ -23,7 +23,7 @@ const PKCS8_HEAD: [u8; 16] =
 /// A certificate and the key that goes with it.
 pub(super) struct Certified {
     pub(super) certificate: CertificateDer<'static>,
-    pub(super) key: PrivateKeyDer<'static>,
+    pub(super) key: PrivatePkcs8KeyDer<'static>,
 }
 
 /// Why no certificate could be made. Nothing outside the program decides it.
@@ -53,7 +53,7 @@ pub(super) fn make(key: &NodeKey) -> Result<Certified, CertificateError> {
     // Drawn at random if left open.
     params.serial_number = Some(rcgen::SerialNumber::from_slice(&[1]));
     let certificate = params.self_signed(&pair)?.der().clone();
-    Ok(Certified { certificate, key: PrivateKeyDer::Pkcs8(pkcs8) })
+    Ok(Certified { certificate, key: pkcs8 })
 }
 
 /// Whose certificate this is, if it is in libp2p's format and really signed by that key.

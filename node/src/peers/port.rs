@@ -18,6 +18,7 @@ use quinn::{
 use quinn_proto::HashedConnectionIdGenerator;
 use rustls::client::Resumption;
 use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
 use super::certificate::{self, CertificateError, Certified, owner};
 use super::key::NodeKey;
@@ -213,7 +214,7 @@ fn server_config(key: &NodeKey, certified: &Certified) -> Result<ServerConfig, P
     let mut tls = rustls::ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(PeerVerifier::anybody())
-        .with_single_cert(vec![certified.certificate.clone()], certified.key.clone_key())?;
+        .with_cert_resolver(resolver(certified)?);
     tls.alpn_protocols = Purpose::ALL.into_iter().map(|purpose| purpose.alpn().to_vec()).collect();
     tls.send_tls13_tickets = 0;
     let tls = Arc::new(QuicServerConfig::try_from(tls)?);
@@ -227,12 +228,18 @@ fn server_config(key: &NodeKey, certified: &Certified) -> Result<ServerConfig, P
     Ok(config)
 }
 
+/// rustls itself would refuse the certificate, because libp2p's extension is critical and not its own.
+fn resolver(certified: &Certified) -> Result<Arc<SingleCertAndKey>, PortError> {
+    let key = rustls::crypto::ring::sign::any_eddsa_type(&certified.key)?;
+    Ok(Arc::new(CertifiedKey::new(vec![certified.certificate.clone()], key).into()))
+}
+
 fn client_config(certified: &Certified, peer: PeerKey, purpose: Purpose) -> Result<ClientConfig, PortError> {
     let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous() // rustls calls every verifier of one's own so
         .with_custom_certificate_verifier(PeerVerifier::only(peer))
-        .with_client_auth_cert(vec![certified.certificate.clone()], certified.key.clone_key())?;
+        .with_client_cert_resolver(resolver(certified)?);
     tls.alpn_protocols = vec![purpose.alpn().to_vec()];
     tls.resumption = Resumption::disabled();
     Ok(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?)))
