@@ -6,8 +6,9 @@ use std::io;
 use peerglass_catalog::keyspace::Fault;
 use peerglass_catalog::{Digest, ManifestRoot};
 
-use crate::disk::{PackId, is_full};
+use crate::disk::PackId;
 use crate::format::FormatRefusal;
+use crate::gather::KeepError;
 
 /// The machine failed: an operator has to act.
 #[derive(Debug, thiserror::Error)]
@@ -63,25 +64,12 @@ pub enum UploadError {
     Stopped,
 }
 
-impl From<io::Error> for UploadError {
-    fn from(error: io::Error) -> Self {
-        if is_full(&error) { Self::Full } else { Self::Disk(error.into()) }
-    }
-}
-
-impl From<Fault> for UploadError {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Io(error) if is_full(&error) => Self::Full,
-            fault @ Fault::Io(_) => Self::Disk(fault.into()),
-            fault @ Fault::Damaged { .. } => Self::Disk(fault.into()),
+impl From<KeepError> for UploadError {
+    fn from(error: KeepError) -> Self {
+        match error {
+            KeepError::Full => Self::Full,
+            KeepError::Disk(failure) => Self::Disk(failure),
         }
-    }
-}
-
-impl From<DownloadError> for UploadError {
-    fn from(error: DownloadError) -> Self {
-        Self::Disk(DiskFailure::Content(Box::new(error)))
     }
 }
 

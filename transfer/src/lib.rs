@@ -14,6 +14,7 @@ mod download;
 mod error;
 mod fail_stop;
 mod format;
+mod gather;
 mod index;
 mod ledger;
 mod pack;

@@ -6,17 +6,13 @@
 //!   and the cutter. At most eight segments of 1 MiB are in flight.
 //! * The future may be dropped at any await. What was written is removed, or, once it is in the
 //!   index, is unnamed and left to reclaim.
-//! * Order of durability: blobs and table, trailer, directory, index. An error at any of them leaves
-//!   no image behind.
+//! * An error leaves no image behind (`gather`).
 
-mod commit;
 mod hashing;
 mod ingest;
-mod progress;
 
 use std::error::Error;
 use std::future::poll_fn;
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -28,7 +24,8 @@ use peerglass_catalog::{Content, HashAlgorithm, StoreId};
 
 use crate::error::UploadError;
 use crate::format::Inspector;
-use crate::ledger::{Pins, RootGuard, Slot};
+use crate::gather::{BackgroundSync, Gather, KeepError, Progress, commit};
+use crate::ledger::{RootGuard, Slot};
 use crate::segment::Segment;
 use crate::transfer::Inner;
 use crate::workers::Lane;
@@ -36,10 +33,6 @@ use crate::workers::Lane;
 pub use crate::format::InspectOrder;
 use hashing::{Md5Lane, OsHashLane};
 use ingest::Ingest;
-pub(crate) use progress::Progress;
-
-/// Written bytes after which a sync begins in the background, so that the last one is short.
-const SYNC_EVERY_BYTES: u64 = 64 << 20;
 
 /// What is asked of an upload.
 #[derive(Clone, Debug)]
@@ -121,26 +114,23 @@ struct Intake {
     os_hash: Lane<OsHashLane>,
     ingest: Lane<Ingest>,
     progress: Arc<Progress>,
-    /// The background sync in progress, and up to where the pack was written when it began.
-    sync: Option<BoxFuture<'static, io::Result<()>>>,
-    synced: u64,
+    sync: BackgroundSync,
 }
 
 impl Intake {
     fn new(transfer: &Arc<Inner>, order: UploadOrder, stopping: BoxFuture<'static, ()>, slot: Slot) -> Self {
         let workers = transfer.workers;
         let progress = Arc::new(Progress::new(transfer.store.clone()));
-        let pins = Pins::new(Arc::clone(&transfer.store.ledger));
+        let gather = Gather::new(transfer, Arc::clone(&progress));
         Self {
             received: 0,
             segment: transfer.segments.take(),
             inspector: order.inspect.clone().map(Inspector::new),
             md5: workers.lane(Md5Lane::default()),
             os_hash: workers.lane(OsHashLane::new(order.os_hash)),
-            ingest: workers.lane(Ingest::new(Arc::clone(&progress), pins)),
+            ingest: workers.lane(Ingest::new(gather)),
             progress,
-            sync: None,
-            synced: 0,
+            sync: BackgroundSync::default(),
             transfer: Arc::clone(transfer),
             order,
             stopping,
@@ -161,12 +151,7 @@ impl Intake {
         if self.stopping.poll_unpin(cx).is_ready() {
             return Poll::Ready(Err(UploadError::Stopped));
         }
-        if let Some(sync) = &mut self.sync
-            && let Poll::Ready(done) = sync.poll_unpin(cx)
-        {
-            self.sync = None;
-            done?;
-        }
+        self.sync.check(cx).map_err(KeepError::from)?;
         let frame = Pin::new(body).poll_next(cx);
         frame.map(|frame| frame.transpose().map_err(|error| UploadError::Body(error.into())))
     }
@@ -201,11 +186,7 @@ impl Intake {
         self.ingest.feed(&segment).await?;
         self.md5.feed(&segment).await?;
         self.os_hash.feed(&segment).await?;
-        let written = self.progress.written();
-        if self.sync.is_none() && written >= self.synced.saturating_add(SYNC_EVERY_BYTES) {
-            self.sync = self.progress.begin_sync();
-            self.synced = written;
-        }
+        self.sync.begin_if_due(&self.progress);
         Ok(())
     }
 
@@ -221,13 +202,12 @@ impl Intake {
             Some(inspector) => inspector.finish().map_err(UploadError::Format)?,
             None => None,
         };
-        let cut = self.ingest.finish().await?;
+        let gathered = self.ingest.finish().await?;
         let checksum = self.md5.finish().await?;
         let os_hash_value = self.os_hash.finish().await?;
-        if let Some(sync) = self.sync {
-            sync.await?;
-        }
-        let (manifest, guard) = commit::commit(&self.transfer, cut, self.progress).await?;
+        self.sync.finish().await.map_err(KeepError::from)?;
+        drop(self.progress);
+        let (manifest, guard) = commit(&self.transfer, gathered).await?;
         drop(self.slot);
         let content = Content {
             manifest,

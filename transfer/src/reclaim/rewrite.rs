@@ -6,11 +6,11 @@ use peerglass_catalog::Digest;
 
 use super::{Failure, work};
 use crate::disk::PackId;
+use crate::gather::Progress;
 use crate::ledger::Closed;
 use crate::pack::{PackError, PackWriter, Row, Trailer};
 use crate::store::{BlobReader, Store};
 use crate::transfer::Inner;
-use crate::upload::Progress;
 
 /// Bytes copied between two writes.
 const COPY_BYTES: usize = 1 << 20;

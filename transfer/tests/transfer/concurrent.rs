@@ -74,7 +74,7 @@ async fn a_body_that_breaks_off_leaves_nothing() {
         let body = good.chain(stream::iter([Err(std::io::Error::other("reset by peer"))]));
         let failed = transfer.upload(ORDER, body).await;
         assert!(matches!(failed, Err(UploadError::Body(_))));
-        // A lane's thread may still hold the pack; stopping waits for nobody, reclaim clears it up.
+        // A lane's thread may still hold the pack; stopping waits for it.
         transfer.stop().await;
         drop(transfer);
         let transfer = memory.open(workers).await;

@@ -4,32 +4,29 @@ use std::sync::Arc;
 
 use peerglass_catalog::ManifestRoot;
 
-use super::ingest::Ingested;
-use super::progress::Progress;
-use crate::error::UploadError;
+use super::{Gathered, KeepError};
 use crate::ledger::RootGuard;
 use crate::store::{BlobReader, all_sound};
 use crate::transfer::Inner;
 
-/// Make an upload durable and hold its manifest, which is guarded from now on.
+/// Make what was gathered durable and hold its manifest, which is guarded from now on.
 ///
 /// If the manifest is held already and all of it is sound, nothing is kept of what was written.
-pub(super) async fn commit(
+pub(crate) async fn commit(
     transfer: &Arc<Inner>,
-    ingested: Ingested,
-    progress: Arc<Progress>,
-) -> Result<(ManifestRoot, RootGuard), UploadError> {
-    let Ingested { writer, mut pins, name, root } = ingested;
+    gathered: Gathered,
+) -> Result<(ManifestRoot, RootGuard), KeepError> {
+    let Gathered { writing, writer, mut pins, progress, name, root } = gathered;
     let ledger = Arc::clone(&transfer.store.ledger);
-    // Guarded before it is asked for: what is held now is not let go from under this upload.
+    // Guarded before it is asked for: what is held now is not let go from under this.
     let guard = RootGuard::new(Arc::clone(&ledger), name);
     let rows: Vec<_> = writer.iter().flat_map(|writer| &writer.rows).map(|row| row.digest).collect();
     let known = Arc::clone(&ledger);
     let nothing_new = transfer
         .workers
-        .run(move || Ok::<_, UploadError>(known.holds(&name)? && all_sound(&known, rows.into_iter())?))
+        .run(move || Ok::<_, KeepError>(known.holds(&name)? && all_sound(&known, rows.into_iter())?))
         .await
-        .map_err(UploadError::Disk)??;
+        .map_err(KeepError::Disk)??;
     let sealed = match writer {
         Some(writer) if !nothing_new => {
             let sealed = writer.seal().await?;
@@ -40,22 +37,22 @@ pub(super) async fn commit(
         Some(_) | None => None,
     };
     let store = transfer.store.clone();
-    // All in one closure: if the upload is dropped while it runs, it still runs to its end, and the
+    // All in one closure: if the caller is dropped while it runs, it still runs to its end, and the
     // claims are released only then.
     let enter = move || {
-        let _relied_on = pins;
+        let (_relied_on, _writing) = (pins, writing);
         if let Some(sealed) = &sealed {
             progress.enter(sealed, None)?;
         }
         store.ledger.begin_hold(&name)?;
         let mut reader = BlobReader::new(store.clone());
-        store.ledger.hold::<UploadError>(&name, &root, |page| Ok(reader.page(page)?))?;
+        store.ledger.hold::<KeepError>(&name, &root, |page| Ok(reader.page(page)?))?;
         if let Some(sealed) = &sealed {
             store.ledger.complete(sealed.pack)?;
         }
-        Ok::<_, UploadError>(guard)
+        Ok::<_, KeepError>(guard)
     };
-    let guard = transfer.workers.run(enter).await.map_err(UploadError::Disk)??;
+    let guard = transfer.workers.run(enter).await.map_err(KeepError::Disk)??;
     // Not for the pack, which could be indexed again, but for what was found held already: that it
     // is needed again must not be forgotten.
     ledger.index.sync().await?;

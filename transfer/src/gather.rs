@@ -1,0 +1,148 @@
+//! What a node does not hold yet, gathered into one pack: by an upload that cuts it, by a pull that
+//! fetches it.
+//!
+//! # What it promises
+//!
+//! * A blob the node holds soundly is relied on, not written again, and stays while the gathering
+//!   lives. One that came before in the same gathering is written once.
+//! * Dropped before [`commit`], it leaves nothing behind.
+//! * Order of durability: blobs and table, trailer, directory, index. An error at any of them leaves
+//!   no manifest behind.
+//!
+//! # What it leaves to others
+//!
+//! That bytes have the digest they are given under.
+
+mod commit;
+mod progress;
+
+use std::io;
+use std::sync::Arc;
+
+use peerglass_catalog::keyspace::Fault;
+use peerglass_catalog::manifest::Root;
+use peerglass_catalog::{Digest, ManifestRoot};
+use tokio::sync::watch;
+
+use crate::disk::is_full;
+use crate::error::{DiskFailure, DownloadError};
+use crate::ledger::Pins;
+use crate::pack::{BlobKind, HEADER, PackWriter, Row};
+use crate::transfer::Inner;
+
+pub(crate) use commit::commit;
+pub(crate) use progress::{BackgroundSync, Progress};
+
+/// Why gathered bytes could not be kept. None of them are.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    /// The disk has no room.
+    #[error("no space is left")]
+    Full,
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(DiskFailure),
+}
+
+impl From<io::Error> for KeepError {
+    fn from(error: io::Error) -> Self {
+        if is_full(&error) { Self::Full } else { Self::Disk(error.into()) }
+    }
+}
+
+impl From<Fault> for KeepError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Io(error) if is_full(&error) => Self::Full,
+            fault @ (Fault::Io(_) | Fault::Damaged { .. }) => Self::Disk(fault.into()),
+        }
+    }
+}
+
+impl From<DownloadError> for KeepError {
+    fn from(error: DownloadError) -> Self {
+        Self::Disk(DiskFailure::Content(Box::new(error)))
+    }
+}
+
+/// A pack in the making and what it relies on.
+pub(crate) struct Gather {
+    progress: Arc<Progress>,
+    pins: Pins,
+    writer: Option<PackWriter>,
+    /// New blobs not written yet, which lie back to back.
+    run: Vec<Row>,
+    writing: Writing,
+}
+
+/// That something is being written, perhaps on a thread whose caller is gone: stopping waits for it.
+type Writing = watch::Receiver<bool>;
+
+/// All that a manifest names, gathered and not durable yet.
+pub(crate) struct Gathered {
+    /// The pack with everything the node did not hold, not sealed yet; `None` if it held all.
+    writer: Option<PackWriter>,
+    pins: Pins,
+    progress: Arc<Progress>,
+    name: ManifestRoot,
+    root: Root,
+    writing: Writing,
+}
+
+impl Gather {
+    pub(crate) fn new(transfer: &Inner, progress: Arc<Progress>) -> Self {
+        let pins = Pins::new(Arc::clone(&transfer.store.ledger));
+        Self { progress, pins, writer: None, run: Vec::new(), writing: transfer.stopping.subscribe() }
+    }
+
+    /// Whether the blob is neither gathered nor held soundly. What is held is relied on from now on.
+    pub(crate) fn is_new(&mut self, digest: &Digest) -> Result<bool, Fault> {
+        Ok(!self.progress.has(digest) && !self.pins.rely_on(digest)?)
+    }
+
+    /// Whether a run of new blobs has begun that is not written yet.
+    pub(crate) fn has_run(&self) -> bool {
+        !self.run.is_empty()
+    }
+
+    /// The next blob of the run, which is new and counts as gathered from now on.
+    pub(crate) fn add_to_run(&mut self, digest: Digest, len: usize, kind: BlobKind) {
+        let end = self.writer.as_ref().map_or(HEADER.len() as u64, |writer| writer.end);
+        let offset = self.run.last().map_or(end, |last| last.offset + u64::from(last.stored_len));
+        let len = u32::try_from(len).expect("no blob is 4 GiB long: pages and roots have limits");
+        self.progress.gather(digest, offset, len);
+        self.run.push(Row { digest, offset, stored_len: len, plain_len: len, kind });
+    }
+
+    /// Write the run, which is exactly `bytes`.
+    pub(crate) fn write_run(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.run.is_empty() {
+            return Ok(());
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            none => none.insert(self.progress.begin()?),
+        };
+        writer.append(bytes, &self.run)?;
+        self.run.clear();
+        self.progress.wrote(bytes.len() as u64);
+        Ok(())
+    }
+
+    /// Write one blob, if it is new. No run may be open.
+    pub(crate) fn add_blob(&mut self, digest: Digest, bytes: &[u8], kind: BlobKind) -> Result<(), KeepError> {
+        assert!(self.run.is_empty(), "a blob of its own would tear the run apart");
+        if self.is_new(&digest)? {
+            self.add_to_run(digest, bytes.len(), kind);
+            self.write_run(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Everything that `root` names is gathered or held, itself included.
+    pub(crate) fn finish(self, name: ManifestRoot, root: Root) -> Gathered {
+        assert!(self.run.is_empty(), "every run is written");
+        let Self { progress, pins, writer, run: _, writing } = self;
+        Gathered { writer, pins, progress, name, root, writing }
+    }
+}
