@@ -119,6 +119,7 @@ where
         TransferDisk { packs: disk.packs, index: disk.index },
         workers,
         seed ^ TRANSFER_SEED,
+        None,
     )
     .await?;
     let api = Api::new(ApiParts {

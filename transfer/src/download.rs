@@ -1,4 +1,6 @@
 //! A download: verified bytes of one range, a read or two ahead of the client.
+//!
+//! What is not on this node comes from its peers while the download goes on (`exchange`).
 
 mod reader;
 
@@ -13,14 +15,17 @@ use bytes::Bytes;
 use futures::{FutureExt, Stream};
 use peerglass_catalog::ManifestRoot;
 use peerglass_catalog::keyspace::BoxFuture;
+use peerglass_catalog::manifest::Root;
 
-use crate::error::{DiskFailure, DownloadError};
+use crate::error::DownloadError;
+use crate::exchange::{Supplied, Supply};
 use crate::ledger::{RootGuard, Slot};
 use crate::store::BlobReader;
 use crate::transfer::Inner;
-use reader::RangeReader;
+use crate::workers::Workers;
+use reader::{RangeReader, Stop};
 
-type Job = BoxFuture<'static, Result<(RangeReader, Result<Option<Bytes>, DownloadError>), DiskFailure>>;
+type Job = BoxFuture<'static, Result<(RangeReader, Supply, Option<Bytes>), DownloadError>>;
 
 /// The bytes of one range, in order, each piece verified before it is yielded.
 ///
@@ -49,26 +54,50 @@ impl Download {
         self.remaining
     }
 
-    fn begin(&mut self, mut reader: RangeReader) {
-        let workers = self.transfer.workers;
-        let job = workers.run(move || {
-            let read = reader.next();
-            (reader, read)
-        });
-        self.job = Some(job);
+    fn begin(&mut self, reader: RangeReader, supply: Supply) {
+        self.job = Some(read_next(self.transfer.workers, reader, supply));
     }
 
     fn take_up(
         &mut self,
-        done: Result<(RangeReader, Result<Option<Bytes>, DownloadError>), DiskFailure>,
+        done: Result<(RangeReader, Supply, Option<Bytes>), DownloadError>,
     ) -> Result<(), DownloadError> {
-        let (reader, read) = done.map_err(DownloadError::Disk)?;
-        if let Some(bytes) = read? {
+        let (reader, supply, read) = done?;
+        if let Some(bytes) = read {
             self.ready.push_back(bytes);
-            self.begin(reader);
+            self.begin(reader, supply);
         }
         Ok(())
     }
+}
+
+/// Read the next bytes, with what peers have if need be. On threads the first attempt begins at once.
+fn read_next(workers: Workers, reader: RangeReader, mut supply: Supply) -> Job {
+    let attempt = move |mut reader: RangeReader| {
+        workers.run(move || {
+            let read = reader.next();
+            (reader, read)
+        })
+    };
+    let mut attempted = attempt(reader);
+    Box::pin(async move {
+        loop {
+            let (mut reader, read) = attempted.await.map_err(DownloadError::Disk)?;
+            let lacks = match read {
+                Ok(read) => return Ok((reader, supply, read)),
+                Err(Stop::Error(error)) => return Err(error),
+                Err(Stop::Lacks(lacks)) => lacks,
+            };
+            match supply.obtain(&lacks.wants, lacks.page, lacks.at, lacks.error).await? {
+                Supplied::Look => {}
+                Supplied::Blobs(blobs) => reader.lend(blobs),
+            }
+            if let Some(progress) = supply.progress() {
+                reader.read_beside(progress);
+            }
+            attempted = attempt(reader);
+        }
+    })
 }
 
 impl Stream for Download {
@@ -107,25 +136,12 @@ pub(crate) async fn begin(
     }
     let slot = Slot::download(&transfer.store.ledger);
     let guard = RootGuard::new(Arc::clone(&transfer.store.ledger), manifest);
-    let store = transfer.store.clone();
-    let segments = Arc::clone(&transfer.segments);
-    let wanted = range.clone();
-    let reader = transfer
-        .workers
-        .run(move || {
-            if !store.ledger.holds(&manifest)? {
-                return Err(DownloadError::Missing(manifest));
-            }
-            let mut blobs = BlobReader::new(store);
-            let root = blobs.root(&manifest)?;
-            let size = root.plain_len();
-            if wanted.start > wanted.end || wanted.end > size {
-                return Err(DownloadError::OutOfRange { size });
-            }
-            Ok(RangeReader::new(blobs, root, wanted, segments))
-        })
-        .await
-        .map_err(DownloadError::Disk)??;
+    let (blobs, root, supply) = root_and_supply(transfer, manifest, range.start).await?;
+    let size = root.plain_len();
+    if range.start > range.end || range.end > size {
+        return Err(DownloadError::OutOfRange { size });
+    }
+    let reader = RangeReader::new(blobs, root, range.clone(), Arc::clone(&transfer.segments));
     let mut download = Download {
         transfer: Arc::clone(transfer),
         job: None,
@@ -135,7 +151,37 @@ pub(crate) async fn begin(
         _slot: slot,
     };
     if download.remaining > 0 {
-        download.begin(reader);
+        download.begin(reader, supply);
     }
     Ok(download)
+}
+
+/// The root of `manifest` and where what it names comes from: this node, or peers if they have what this one
+/// does not.
+async fn root_and_supply(
+    transfer: &Arc<Inner>,
+    manifest: ManifestRoot,
+    from: u64,
+) -> Result<(BlobReader, Root, Supply), DownloadError> {
+    let store = transfer.store.clone();
+    let look = move || {
+        if !store.ledger.holds(&manifest)? {
+            return Err(DownloadError::Missing(manifest));
+        }
+        let mut blobs = BlobReader::new(store);
+        let root = blobs.root(&manifest)?;
+        Ok((blobs, root))
+    };
+    match transfer.workers.run(look).await.map_err(DownloadError::Disk)? {
+        Ok((blobs, root)) => Ok((blobs, root, Supply::new(Arc::clone(transfer), manifest))),
+        Err(lack @ (DownloadError::Missing(_) | DownloadError::Damaged { .. })) => {
+            let (supply, root) = Supply::cold(Arc::clone(transfer), manifest, from, lack).await?;
+            let mut blobs = BlobReader::new(transfer.store.clone());
+            if let Some(progress) = supply.progress() {
+                blobs.read_beside(progress);
+            }
+            Ok((blobs, root, supply))
+        }
+        Err(error) => Err(error),
+    }
 }

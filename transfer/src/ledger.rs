@@ -28,6 +28,7 @@ use crate::index::{self, Blob, Held, PackRecord, Place, Working};
 use crate::pack::{Row, Sealed};
 
 pub(crate) use claims::{Closed, Pins, RootGuard, Slot};
+pub(crate) use counting::chunks;
 
 /// Rows of a pack's table, or unnamed blobs, that one batch takes on: a few milliseconds of lock.
 const ROWS_PER_BATCH: usize = 2048;
@@ -109,6 +110,11 @@ impl Ledger {
     /// Whether this node holds the manifest, or is about to because an upload is counting it.
     pub(crate) fn holds(&self, root: &ManifestRoot) -> Result<bool, Fault> {
         Ok(Working::new(&*self.index).held(root)?.is_some())
+    }
+
+    /// Whether all of the manifest is counted as held.
+    pub(crate) fn holds_whole(&self, root: &ManifestRoot) -> Result<bool, Fault> {
+        Ok(Working::new(&*self.index).held(root)? == Some(Held::Whole))
     }
 
     /// Begin the record of a sealed pack, unless it was begun before.

@@ -3,21 +3,25 @@
 //! [`Transfer`] is the handle. An upload is cut into content-defined chunks named by BLAKE3, of which
 //! only those the node does not hold yet are written, into one pack file per upload; the chunks'
 //! order is a manifest, itself blobs in the pack, and the manifest's root is how the catalog names
-//! the bytes. Nothing here decides whether an image exists: the caller tells
+//! the bytes. What another node has, this one can pull; what this one has, others can be made to hold
+//! (`exchange`). Nothing here decides whether an image exists: the caller tells
 //! [`reclaim`](Transfer::reclaim) what is still named.
 //!
-//! Start with `upload.rs` and `download.rs`, then `ledger.rs`, which decides what is kept.
+//! Start with `upload.rs` and `download.rs`, then `ledger.rs`, which decides what is kept, and
+//! `exchange.rs`.
 
 mod chunking;
 pub mod disk;
 mod download;
 mod error;
+mod exchange;
 mod fail_stop;
 mod format;
 mod gather;
 mod index;
 mod ledger;
 mod pack;
+mod peers;
 mod reclaim;
 mod recover;
 mod segment;
@@ -30,7 +34,9 @@ mod workers;
 pub use disk::{DirectoryPacks, MemoryPacks, PackDisk, PackFile, PackId, TransferDisk};
 pub use download::Download;
 pub use error::{DiskFailure, DownloadError, OpenError, ReclaimError, UploadError};
+pub use exchange::ReplicateError;
 pub use format::{FormatRefusal, ImageFormat, VmdkFlaw};
+pub use peers::{PeerError, Peers};
 pub use reclaim::Reclaimed;
 pub use settings::TransferSettings;
 pub use transfer::{Transfer, Usage};

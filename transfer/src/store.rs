@@ -9,8 +9,9 @@ use peerglass_catalog::{Digest, ManifestRoot};
 
 use crate::disk::{PackDisk, PackFile, PackId};
 use crate::error::DownloadError;
-use crate::index::{Blob, Place};
-use crate::ledger::Ledger;
+use crate::gather::Progress;
+use crate::index::Place;
+use crate::ledger::{Ledger, chunks};
 
 /// Pack files one reader keeps open: a download walks through few packs at a time.
 const OPEN_FILES_MAX: usize = 8;
@@ -26,17 +27,28 @@ pub(crate) struct Store {
 pub(crate) struct BlobReader {
     store: Store,
     open: Vec<(PackId, Arc<dyn PackFile>)>,
+    /// A pack in the making, which is read as well.
+    beside: Option<Arc<Progress>>,
 }
 
 impl BlobReader {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, open: Vec::new() }
+        Self { store, open: Vec::new(), beside: None }
     }
 
-    /// The record of a blob that must be there.
-    pub(crate) fn find(&self, digest: &Digest) -> Result<(Blob, Place), DownloadError> {
+    /// Read also what `progress` has gathered, sealed or not.
+    pub(crate) fn read_beside(&mut self, progress: Arc<Progress>) {
+        self.beside = Some(progress);
+    }
+
+    /// Where a blob that must be there is, and how long it is.
+    pub(crate) fn find(&self, digest: &Digest) -> Result<(Place, u32), DownloadError> {
         let blob = self.store.ledger.blob(digest)?;
-        let found = blob.and_then(|blob| Some((blob, blob.place?)));
+        let sound = blob.and_then(|blob| Some((blob.sound_place()?, blob.stored_len)));
+        let beside = || self.beside.as_ref().and_then(|progress| progress.place(digest));
+        // What is known to be damaged is tried as well: the damage may have been the disk's mood.
+        let damaged = || blob.and_then(|blob| Some((blob.place?, blob.stored_len)));
+        let found = sound.or_else(beside).or_else(damaged);
         found.ok_or(DownloadError::Damaged { pack: None, digest: *digest })
     }
 
@@ -62,13 +74,13 @@ impl BlobReader {
     /// Reclaim may move the blob between the look into the index and the read, so a failure counts
     /// only if the blob is still where it was looked for.
     pub(crate) fn read_blob(&mut self, digest: &Digest, buffer: &mut [u8]) -> Result<(), DownloadError> {
-        let (_, mut place) = self.find(digest)?;
+        let (mut place, _) = self.find(digest)?;
         loop {
             let read = self.read(place, buffer);
             if read.is_ok() && Digest::of(buffer) == *digest {
                 return Ok(());
             }
-            let (_, now) = self.find(digest)?;
+            let (now, _) = self.find(digest)?;
             if now == place {
                 return Err(self.failure(digest, place, read.err()));
             }
@@ -103,9 +115,14 @@ impl BlobReader {
         Root::decode(&bytes).map_err(|_| DownloadError::Damaged { pack: Some(pack), digest: root.0 })
     }
 
+    /// Read one blob.
+    pub(crate) fn blob(&mut self, digest: &Digest) -> Result<Vec<u8>, DownloadError> {
+        self.whole(digest).map(|(bytes, _)| bytes)
+    }
+
     fn whole(&mut self, digest: &Digest) -> Result<(Vec<u8>, PackId), DownloadError> {
-        let (blob, place) = self.find(digest)?;
-        let mut bytes = vec![0; blob.stored_len as usize];
+        let (place, stored_len) = self.find(digest)?;
+        let mut bytes = vec![0; stored_len as usize];
         self.read_blob(digest, &mut bytes)?;
         Ok((bytes, place.pack))
     }
@@ -119,4 +136,25 @@ pub(crate) fn all_sound(ledger: &Ledger, digests: impl Iterator<Item = Digest>) 
         }
     }
     Ok(true)
+}
+
+/// Whether all that a manifest names is held, and nothing of it known to be damaged or lost.
+pub(crate) fn whole_and_sound(store: &Store, root: &ManifestRoot) -> Result<bool, DownloadError> {
+    if !store.ledger.holds_whole(root)? || !all_sound(&store.ledger, [root.0].into_iter())? {
+        return Ok(false);
+    }
+    let mut reader = BlobReader::new(store.clone());
+    let looked = reader.root(root).and_then(|decoded| {
+        for page in decoded.pages() {
+            let entries = reader.page(&page.digest)?;
+            if !all_sound(&store.ledger, chunks(&entries))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    });
+    match looked {
+        Err(DownloadError::Damaged { .. }) => Ok(false),
+        looked => looked,
+    }
 }

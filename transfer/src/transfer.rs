@@ -3,17 +3,20 @@
 use std::error::Error;
 use std::future::Future;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 
 use bytes::Bytes;
 use futures::Stream;
-use peerglass_catalog::ManifestRoot;
-use tokio::sync::{Mutex, watch};
+use peerglass_catalog::{ManifestRoot, NodeId};
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::task::{JoinError, JoinSet};
 
 use crate::disk::TransferDisk;
 use crate::download::{self, Download};
 use crate::error::{DownloadError, OpenError, ReclaimError, UploadError};
+use crate::exchange::{self, Pulls, READ_AHEAD, ReplicateError};
 use crate::fail_stop::FailStop;
+use crate::peers::Peers;
 use crate::reclaim::{self, Reclaimed};
 use crate::recover;
 use crate::segment::Segments;
@@ -34,8 +37,17 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) workers: Workers,
     pub(crate) segments: Arc<Segments>,
-    /// Set once, by `stop`. Every upload in progress has a receiver.
+    /// The other nodes; `None` if there can be none.
+    pub(crate) peers: Option<Arc<dyn Peers>>,
+    pub(crate) pulls: Pulls,
+    /// Mebibytes of answers to peers that may be in memory.
+    pub(crate) read_ahead: Semaphore,
+    /// What goes on without a caller: pulls, and answers to peers that were asked to hold something.
+    tasks: StdMutex<JoinSet<()>>,
+    /// Set once, by `stop`. Every upload and pull in progress has a receiver.
     pub(crate) stopping: watch::Sender<bool>,
+    /// The same for what `stop` need not wait for, since it writes nothing.
+    pub(crate) ending: watch::Sender<bool>,
     /// Whether the index can no longer be trusted.
     pub(crate) failed: watch::Receiver<bool>,
     /// One reclaim at a time: two would count the same manifest down twice.
@@ -57,17 +69,20 @@ pub struct Usage {
     pub uploads: usize,
     /// Downloads in flight.
     pub downloads: usize,
+    /// Manifests being pulled from other nodes, or waiting for it.
+    pub pulls: usize,
 }
 
 impl Transfer {
     /// Open what `disk` holds, after however the last process ended: what a crash left unsealed is
-    /// removed, packs the index does not know are indexed. `seed` is for choices among peers, of
-    /// which a single node has none.
+    /// removed, packs the index does not know are indexed. `seed` is for choices among equal peers,
+    /// of which there are none yet: `peers` are asked in their own order.
     pub async fn open(
         settings: TransferSettings,
         disk: TransferDisk,
         workers: Workers,
         seed: u64,
+        peers: Option<Arc<dyn Peers>>,
     ) -> Result<Self, OpenError> {
         let _ = seed;
         let index = Arc::new(FailStop::new(disk.index));
@@ -79,7 +94,12 @@ impl Transfer {
             store,
             workers,
             segments: Arc::default(),
+            peers,
+            pulls: Pulls::default(),
+            read_ahead: Semaphore::new(READ_AHEAD),
+            tasks: StdMutex::default(),
             stopping: watch::Sender::new(false),
+            ending: watch::Sender::new(false),
             reclaiming: Mutex::new(()),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -97,12 +117,34 @@ impl Transfer {
     }
 
     /// Read the bytes `range` of an image. An empty range is allowed anywhere within the image.
+    ///
+    /// What this node does not hold is pulled from its peers, in order from where the range begins, while
+    /// the download goes on, and is kept; so is what is damaged here.
     pub async fn download(
         &self,
         manifest: ManifestRoot,
         range: Range<u64>,
     ) -> Result<Download, DownloadError> {
         download::begin(&self.inner, manifest, range).await
+    }
+
+    /// Answer what a peer asks over `connection`, until it ends or this node stops. The caller has checked
+    /// that the peer is a member.
+    pub fn serve_peer(&self, connection: quinn::Connection) -> impl Future<Output = ()> + Send + 'static {
+        exchange::serve(Arc::clone(&self.inner), connection, std::future::pending())
+    }
+
+    /// Have `copies` other nodes hold an image that this one holds. Each fetches what it lacks, and says
+    /// so only when it is durable. Answers with which nodes do; they hold it until their reclaim finds that
+    /// it is not named, so it should be named before.
+    ///
+    /// Candidates are asked in their order, no more at once than copies are wanting.
+    pub async fn replicate(
+        &self,
+        manifest: ManifestRoot,
+        copies: usize,
+    ) -> Result<Vec<NodeId>, ReplicateError> {
+        exchange::replicate(&self.inner, manifest, copies).await
     }
 
     /// Drop what no image names, no upload or download needs, and nothing else.
@@ -128,6 +170,7 @@ impl Transfer {
             chunks: totals.live_blobs,
             uploads,
             downloads,
+            pulls: self.inner.pulls.count(),
         }
     }
 
@@ -140,14 +183,42 @@ impl Transfer {
         }
     }
 
-    /// Break off uploads and downloads, and wait until no upload or reclaim writes any more.
+    /// Break off uploads, downloads, pulls and answers to peers, and wait until no upload, pull or
+    /// reclaim writes any more.
     pub async fn stop(&self) {
+        self.inner.ending.send_replace(true);
         self.inner.stopping.send_replace(true);
         self.inner.stopping.closed().await;
+        let mut tasks = std::mem::take(&mut *self.inner.tasks());
+        while let Some(ended) = tasks.join_next().await {
+            report(ended);
+        }
         drop(self.inner.reclaiming.lock().await);
         if let Err(fault) = self.inner.store.ledger.index.sync().await {
             // Nothing acknowledged depends on it: the index is read again from the packs.
             tracing::warn!(%fault, "the chunk index could not be synced at the end");
         }
+    }
+}
+
+impl Inner {
+    // Each critical section is one step on the set.
+    fn tasks(&self) -> std::sync::MutexGuard<'_, JoinSet<()>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Let `task` go on whoever began it. It must end when the node stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks();
+        while let Some(ended) = tasks.try_join_next() {
+            report(ended);
+        }
+        tasks.spawn(task);
+    }
+}
+
+fn report(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a task of the byte path panicked");
     }
 }

@@ -73,7 +73,7 @@ pub(crate) async fn node_with(settings: ApiSettings, auth: Auth) -> Node {
 pub(crate) async fn node_on(consensus: Consensus, settings: ApiSettings, auth: Auth) -> Node {
     let packs = Arc::new(MemoryPacks::new());
     let disk = TransferDisk { packs: Arc::clone(&packs) as _, index: Arc::new(MemoryKeyspace::new()) };
-    let transfer = Transfer::open(TransferSettings::default(), disk, Workers::Inline, 7).await.unwrap();
+    let transfer = Transfer::open(TransferSettings::default(), disk, Workers::Inline, 7, None).await.unwrap();
     // Every question gets a later second, so that orders by time are total.
     let clock = AtomicI64::new(1_700_000_000);
     let api = Api::new(ApiParts {

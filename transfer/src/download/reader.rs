@@ -1,8 +1,10 @@
 //! Reads one range of one image in order, a few chunks at a time.
 //!
 //! Pages are read when they are reached, so a range costs its own pages and the root, however long
-//! the image is.
+//! the image is. What is not here, or not soundly, is a [`Stop`] that says so; the reader goes on from there
+//! once it was lent the blobs or finds them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use peerglass_catalog::Digest;
 use peerglass_catalog::manifest::{Entry, Page, Root};
 
 use crate::error::DownloadError;
+use crate::exchange::{PAGE_BYTES_MAX, Want, WantLen};
+use crate::gather::Progress;
 use crate::index::Place;
 use crate::segment::{SEGMENT_BYTES, Segments};
 use crate::store::BlobReader;
@@ -24,6 +28,8 @@ pub(super) struct RangeReader {
     root: Root,
     segments: Arc<Segments>,
     range: Range<u64>,
+    /// Blobs to use before what is stored.
+    lent: BTreeMap<Digest, Bytes>,
     /// The page `range.start` is in, once it has been read.
     page: Option<Page>,
     /// The page to read next, and where it begins.
@@ -34,10 +40,33 @@ pub(super) struct RangeReader {
     entry_start: u64,
 }
 
-/// One chunk of a batch: where it is on disk and in the buffer.
+/// Why the next bytes were not read.
+pub(super) enum Stop {
+    Lacks(Lacks),
+    Error(DownloadError),
+}
+
+/// Blobs that must be had from elsewhere.
+pub(super) struct Lacks {
+    pub(super) wants: Vec<Want>,
+    /// The number of the page that is one of them or names them.
+    pub(super) page: usize,
+    /// Where in the image the first begins.
+    pub(super) at: u64,
+    /// What the lack is if they cannot be had.
+    pub(super) error: DownloadError,
+}
+
+impl From<DownloadError> for Stop {
+    fn from(error: DownloadError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// One chunk of a batch: where it is on disk, unless it was lent, and in the buffer.
 struct Wanted {
     digest: Digest,
-    place: Place,
+    place: Option<Place>,
     buffer: Range<usize>,
 }
 
@@ -48,6 +77,7 @@ impl RangeReader {
             root,
             segments,
             range,
+            lent: BTreeMap::new(),
             page: None,
             next_page: 0,
             next_page_start: 0,
@@ -56,8 +86,18 @@ impl RangeReader {
         }
     }
 
+    /// Use these blobs, which have been verified.
+    pub(super) fn lend(&mut self, blobs: Vec<(Digest, Bytes)>) {
+        self.lent.extend(blobs);
+    }
+
+    /// Read also what `progress` has gathered.
+    pub(super) fn read_beside(&mut self, progress: Arc<Progress>) {
+        self.blobs.read_beside(progress);
+    }
+
     /// The next bytes, verified; `None` at the end of the range.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, DownloadError> {
+    pub(super) fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         if self.range.is_empty() {
             return Ok(None);
         }
@@ -76,7 +116,7 @@ impl RangeReader {
     }
 
     /// Go to the entry that `range.start` is in.
-    fn seek(&mut self) -> Result<Entry, DownloadError> {
+    fn seek(&mut self) -> Result<Entry, Stop> {
         let at = self.range.start;
         loop {
             if let Some(page) = &self.page {
@@ -93,69 +133,146 @@ impl RangeReader {
     }
 
     /// Read the page that holds `at`.
-    fn turn_page(&mut self, at: u64) -> Result<(), DownloadError> {
+    fn turn_page(&mut self, at: u64) -> Result<(), Stop> {
         loop {
             let found = self.root.pages().get(self.next_page).copied();
             let page = found.ok_or(DownloadError::OutOfRange { size: self.root.plain_len() })?;
             let start = self.next_page_start;
-            self.next_page += 1;
-            self.next_page_start += page.plain_len;
-            if at < self.next_page_start {
-                let read = self.blobs.page(&page.digest)?;
+            if at < start + page.plain_len {
+                let read = self.read_page(&page.digest, at)?;
                 // Both are named by digests of this manifest, so only a broken writer can get here.
                 if read.plain_len() != page.plain_len {
-                    return Err(DownloadError::Damaged { pack: None, digest: page.digest });
+                    return Err(DownloadError::Damaged { pack: None, digest: page.digest }.into());
                 }
                 self.page = Some(read);
                 self.entry = 0;
                 self.entry_start = start;
+            }
+            self.next_page += 1;
+            self.next_page_start += page.plain_len;
+            if at < self.next_page_start {
                 return Ok(());
             }
         }
     }
 
-    /// Read and verify chunks from the current entry on, up to a segment of them.
-    fn batch(&mut self) -> Result<Bytes, DownloadError> {
-        let mut wanted: Vec<Wanted> = Vec::new();
-        let mut len = 0;
-        let mut start = self.entry_start;
-        for entry in self.page.iter().flat_map(|page| &page.entries()[self.entry..]) {
-            let Entry::Chunk { digest, plain_len, .. } = entry else { break };
-            let end = len + *plain_len as usize;
-            if end > SEGMENT_BYTES || start >= self.range.end {
-                break;
-            }
-            let (_, place) = self.blobs.find(digest)?;
-            wanted.push(Wanted { digest: *digest, place, buffer: len..end });
-            start += u64::from(*plain_len);
-            len = end;
+    fn read_page(&mut self, digest: &Digest, at: u64) -> Result<Page, Stop> {
+        if let Some(lent) = self.lent.remove(digest) {
+            let damaged = |_| DownloadError::Damaged { pack: None, digest: *digest };
+            return Ok(Page::decode(&lent).map_err(damaged)?);
         }
+        self.blobs.page(digest).map_err(|error| match error {
+            error @ DownloadError::Damaged { .. } => Stop::Lacks(Lacks {
+                wants: vec![Want { digest: *digest, len: WantLen::AtMost(PAGE_BYTES_MAX) }],
+                page: self.next_page,
+                at,
+                error,
+            }),
+            error @ (DownloadError::Missing(_)
+            | DownloadError::OutOfRange { .. }
+            | DownloadError::Disk(_)
+            | DownloadError::Stopped) => Stop::Error(error),
+        })
+    }
+
+    /// Read and verify chunks from the current entry on, up to a segment of them.
+    fn batch(&mut self) -> Result<Bytes, Stop> {
+        let (wanted, len) = self.choose()?;
         let mut segment = self.segments.take_scratch(len);
         let buffer = segment.as_mut();
+        let mut lacks = Vec::new();
+        let mut lack = None;
         let mut rest = &wanted[..];
-        while let Some((first, _)) = rest.split_first() {
+        while let Some((first, after)) = rest.split_first() {
+            let Some(place) = first.place else {
+                let lent = self.lent.get(&first.digest).filter(|lent| lent.len() == first.buffer.len());
+                let lent = lent.ok_or(DownloadError::Damaged { pack: None, digest: first.digest })?;
+                buffer[first.buffer.clone()].copy_from_slice(lent);
+                rest = after;
+                continue;
+            };
             let run = rest.iter().take_while(|chunk| adjoins(first, chunk)).count();
             let (run, after) = rest.split_at(run);
             let end = run.last().map_or(first.buffer.end, |last| last.buffer.end);
-            let read = self.blobs.read(first.place, &mut buffer[first.buffer.start..end]);
+            let read = self.blobs.read(place, &mut buffer[first.buffer.start..end]);
             for chunk in run {
                 let bytes = &mut buffer[chunk.buffer.clone()];
-                if read.is_err() || Digest::of(bytes) != chunk.digest {
-                    // Alone, which tells the damaged chunk from its neighbours, and looks it up
-                    // again in case reclaim has moved it.
-                    self.blobs.read_blob(&chunk.digest, bytes)?;
+                if read.is_ok() && Digest::of(bytes) == chunk.digest {
+                    continue;
+                }
+                // Alone, which tells the damaged chunk from its neighbours, and looks it up again in
+                // case reclaim has moved it.
+                match self.blobs.read_blob(&chunk.digest, bytes) {
+                    Err(error @ DownloadError::Damaged { .. }) => {
+                        lacks.push(want(chunk.digest, chunk.buffer.len()));
+                        lack.get_or_insert(error);
+                    }
+                    read => read?,
                 }
             }
             rest = after;
         }
+        if let Some(error) = lack {
+            return Err(self.lacks(lacks, error));
+        }
+        for chunk in &wanted {
+            self.lent.remove(&chunk.digest);
+        }
         let skip = (self.range.start - self.entry_start) as usize;
-        let over = start.saturating_sub(self.range.end) as usize;
+        let over = (self.entry_start + len as u64).saturating_sub(self.range.end) as usize;
         Ok(segment.freeze().slice(skip..len - over))
     }
+
+    /// The chunks of the next batch, and how long they are together. It ends before the first that is
+    /// not here; if that is the very first, all that are not here are lacks.
+    fn choose(&self) -> Result<(Vec<Wanted>, usize), Stop> {
+        let mut wanted: Vec<Wanted> = Vec::new();
+        let mut lacks = Vec::new();
+        let mut lack = None;
+        let mut len = 0;
+        for entry in self.page.iter().flat_map(|page| &page.entries()[self.entry..]) {
+            let Entry::Chunk { digest, plain_len, .. } = entry else { break };
+            let end = len + *plain_len as usize;
+            if end > SEGMENT_BYTES || self.entry_start + len as u64 >= self.range.end {
+                break;
+            }
+            let place = match self.blobs.find(digest) {
+                _ if self.lent.contains_key(digest) => None,
+                Ok((place, _)) => Some(place),
+                Err(DownloadError::Damaged { .. }) if !wanted.is_empty() => break,
+                Err(error @ DownloadError::Damaged { .. }) => {
+                    lacks.push(want(*digest, *plain_len as usize));
+                    lack.get_or_insert(error);
+                    len = end;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if lack.is_none() {
+                wanted.push(Wanted { digest: *digest, place, buffer: len..end });
+            }
+            len = end;
+        }
+        match lack {
+            Some(error) => Err(self.lacks(lacks, error)),
+            None => Ok((wanted, len)),
+        }
+    }
+
+    fn lacks(&self, wants: Vec<Want>, error: DownloadError) -> Stop {
+        // A page was turned, so the one before the next is open.
+        let page = self.next_page.saturating_sub(1);
+        Stop::Lacks(Lacks { wants, page, at: self.range.start, error })
+    }
+}
+
+fn want(digest: Digest, len: usize) -> Want {
+    Want { digest, len: WantLen::Exactly(len as u32) }
 }
 
 /// Whether `chunk` is as far behind `first` on disk as it is in the buffer.
 fn adjoins(first: &Wanted, chunk: &Wanted) -> bool {
+    let (Some(first_place), Some(place)) = (first.place, chunk.place) else { return false };
     let distance = (chunk.buffer.start - first.buffer.start) as u64;
-    chunk.place.pack == first.place.pack && chunk.place.offset == first.place.offset + distance
+    place.pack == first_place.pack && place.offset == first_place.offset + distance
 }

@@ -126,7 +126,8 @@ fn group(root: &Root, next: u64) -> Vec<Digest> {
     pages.iter().take(PAGES_PER_BATCH).map(|page| page.digest).collect()
 }
 
-fn chunks(page: &Page) -> impl Iterator<Item = Digest> {
+/// The chunks a page names.
+pub(crate) fn chunks(page: &Page) -> impl Iterator<Item = Digest> {
     page.entries().iter().filter_map(|entry| match entry {
         Entry::Chunk { digest, .. } => Some(*digest),
         Entry::Hole { .. } => None,

@@ -6,6 +6,7 @@ mod bodies;
 mod concurrent;
 mod crashes;
 mod damage;
+mod exchange;
 mod limits;
 mod reclaim;
 mod round_trip;

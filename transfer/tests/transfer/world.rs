@@ -1,5 +1,6 @@
 //! A node's byte path over one of several disks, and what every test does with it.
 
+pub(crate) mod cluster;
 pub(crate) mod faulty;
 
 use std::collections::BTreeSet;
@@ -40,7 +41,7 @@ impl Memory {
 }
 
 pub(crate) async fn open(disk: TransferDisk, workers: Workers) -> Result<Transfer, OpenError> {
-    Transfer::open(TransferSettings::default(), disk, workers, 0).await
+    Transfer::open(TransferSettings::default(), disk, workers, 0, None).await
 }
 
 pub(crate) async fn store(transfer: &Transfer, bytes: &[u8]) -> Result<StoredImage, UploadError> {

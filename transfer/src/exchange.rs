@@ -1,0 +1,33 @@
+//! Bytes between nodes: answering peers, pulling what is missing, having others hold copies.
+//!
+//! `wire` is the protocol. The asking side is `ask` (one peer), `sources` (all of them, for one
+//! manifest), `pull` and `pulls` (a whole manifest, once for all who wait) and `supply` (what one
+//! download lacks). The answering side is `serve`, and `hold` for requests to keep something.
+//!
+//! # What it promises
+//!
+//! * What comes from a peer is compared with its BLAKE3 name before it is written or handed out.
+//! * No peer can make this node wait without end, take memory without bound, or panic.
+//!
+//! # What it leaves to others
+//!
+//! Who the peers are (`Peers`), and which manifests are worth keeping: what was pulled and is named by
+//! no image is reclaimed like any other.
+
+mod ask;
+mod hold;
+mod pull;
+mod pulls;
+mod replicate;
+mod serve;
+mod sources;
+mod supply;
+mod wire;
+
+pub(crate) use ask::{Want, WantLen};
+pub(crate) use pull::PAGE_BYTES_MAX;
+pub(crate) use pulls::Pulls;
+pub use replicate::ReplicateError;
+pub(crate) use replicate::replicate;
+pub(crate) use serve::{READ_AHEAD, connection as serve};
+pub(crate) use supply::{Supplied, Supply};

@@ -1,0 +1,213 @@
+//! Asking one peer, and believing nothing it says but what can be checked.
+//!
+//! # What it promises
+//!
+//! * Every wait ends: when nothing has arrived on any stream of the link for [`SILENCE_MAX`], or when one
+//!   request takes longer than [`REQUEST_TIME_MAX`].
+//! * Nothing is allocated on the peer's word beyond the length that was asked for.
+//!
+//! # What it leaves to others
+//!
+//! Whether a blob has the digest it was asked for by (`sources`).
+
+use std::error::Error;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerglass_catalog::{Digest, ManifestRoot};
+use quinn::{Connection, RecvStream, SendStream};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout};
+
+use super::wire::{self, Answer, Breach, HoldRefusal, Request};
+
+/// How long a peer may be silent while it owes an answer: longer than any queue or retransmission of
+/// a network that works.
+pub(crate) const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// How long one request for blobs may take. At a mebibyte a request that is 2 KiB/s, less than any
+/// link worth waiting for; it bounds what a peer gains by sending one byte at a time.
+pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_mins(10);
+/// How long a peer that was asked to hold a manifest may work without receiving anything: it may
+/// have to give up on several sources, and entering a large image into its index takes seconds.
+const HOLD_STANDSTILL_MAX: Duration = Duration::from_mins(2);
+/// Bytes allocated at a time for a blob whose length only the peer knows.
+const GROW_BYTES: usize = 256 << 10;
+
+/// One blob that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Want {
+    pub(crate) digest: Digest,
+    pub(crate) len: WantLen,
+}
+
+/// How long the blob is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WantLen {
+    Exactly(u32),
+    AtMost(u32),
+}
+
+/// Why a peer did not give what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AskError {
+    /// It broke the protocol: a bug there, or not the node it seems to be.
+    #[error("it sent {0}")]
+    Breach(#[from] Breach),
+    /// It did not answer in time.
+    #[error("it stalled")]
+    Silent,
+    /// The stream or the connection ended.
+    #[error("the connection broke: {0}")]
+    Lost(#[source] Box<dyn Error + Send + Sync>),
+}
+
+fn lost(error: impl Error + Send + Sync + 'static) -> AskError {
+    AskError::Lost(Box::new(error))
+}
+
+/// What came of asking a peer to hold a manifest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holding {
+    Held,
+    Refused(HoldRefusal),
+}
+
+/// A connection to one peer, for one purpose.
+pub(crate) struct Link {
+    connection: Connection,
+    /// Bytes that have arrived on streams of this link.
+    heard: AtomicU64,
+}
+
+impl Link {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection, heard: AtomicU64::new(0) }
+    }
+
+    /// Whether the peer holds all of a manifest.
+    pub(crate) async fn holds(&self, root: ManifestRoot) -> Result<bool, AskError> {
+        let mut stream = self.ask(&Request::Holds { root }).await?;
+        match self.frame(&mut stream).await? {
+            Answer::Holds(holds) => self.end(&mut stream).await.map(|()| holds),
+            Answer::Working(_) | Answer::Held | Answer::Refused(_) => Err(Breach::WrongAnswer.into()),
+        }
+    }
+
+    /// Receive blobs into `got`, which has a place for each of `wants`; those the peer lacks stay
+    /// `None`. After an error, what was received before it is there.
+    pub(crate) async fn blobs(&self, wants: &[Want], got: &mut [Option<Bytes>]) -> Result<(), AskError> {
+        let digests = wants.iter().map(|want| want.digest).collect();
+        let receive = async {
+            let mut stream = self.ask(&Request::Blobs { digests }).await?;
+            for (want, place) in wants.iter().zip(got) {
+                *place = self.blob(&mut stream, want.len).await?;
+            }
+            self.end(&mut stream).await
+        };
+        timeout(REQUEST_TIME_MAX, receive).await.unwrap_or(Err(AskError::Silent))
+    }
+
+    /// Have the peer hold a manifest durably.
+    pub(crate) async fn hold(&self, root: ManifestRoot) -> Result<Holding, AskError> {
+        let mut stream = self.ask(&Request::Hold { root }).await?;
+        let mut most = 0;
+        let mut moved_at = Instant::now();
+        loop {
+            let holding = match self.frame(&mut stream).await? {
+                Answer::Held => Holding::Held,
+                Answer::Refused(reason) => Holding::Refused(reason),
+                Answer::Working(received) if received > most => {
+                    most = received;
+                    moved_at = Instant::now();
+                    continue;
+                }
+                Answer::Working(_) if moved_at.elapsed() < HOLD_STANDSTILL_MAX => continue,
+                Answer::Working(_) => return Err(AskError::Silent),
+                Answer::Holds(_) => return Err(Breach::WrongAnswer.into()),
+            };
+            return Ok(holding);
+        }
+    }
+
+    /// Open a stream and send `request` on it.
+    async fn ask(&self, request: &Request) -> Result<RecvStream, AskError> {
+        let send = async {
+            let (mut send, receive): (SendStream, RecvStream) =
+                self.connection.open_bi().await.map_err(lost)?;
+            send.write_all(&wire::frame(request)).await.map_err(lost)?;
+            send.finish().map_err(lost)?;
+            Ok(receive)
+        };
+        self.unless_silent(send).await?
+    }
+
+    async fn frame<T: DeserializeOwned>(&self, stream: &mut RecvStream) -> Result<T, AskError> {
+        let mut head = [0; 4];
+        self.fill(stream, &mut head).await?;
+        let mut frame = vec![0; wire::frame_len(head)?];
+        self.fill(stream, &mut frame).await?;
+        Ok(wire::message(&frame)?)
+    }
+
+    async fn blob(&self, stream: &mut RecvStream, want: WantLen) -> Result<Option<Bytes>, AskError> {
+        let mut head = [0; 4];
+        self.fill(stream, &mut head).await?;
+        let len = u32::from_be_bytes(head);
+        if len == 0 {
+            return Ok(None);
+        }
+        let fits = match want {
+            WantLen::Exactly(exactly) => len == exactly,
+            WantLen::AtMost(most) => len <= most,
+        };
+        if !fits {
+            return Err(Breach::WrongLength(len).into());
+        }
+        let len = len as usize;
+        let mut bytes = Vec::new();
+        while bytes.len() < len {
+            let start = bytes.len();
+            let end = match want {
+                WantLen::Exactly(_) => len,
+                WantLen::AtMost(_) => len.min(start + GROW_BYTES),
+            };
+            bytes.resize(end, 0);
+            self.fill(stream, &mut bytes[start..]).await?;
+        }
+        Ok(Some(bytes.into()))
+    }
+
+    async fn fill(&self, stream: &mut RecvStream, mut buffer: &mut [u8]) -> Result<(), AskError> {
+        while !buffer.is_empty() {
+            let read = self.unless_silent(stream.read(buffer)).await?.map_err(lost)?;
+            let read = read.ok_or_else(|| lost(quinn::ReadExactError::FinishedEarly(0)))?;
+            self.heard.fetch_add(read as u64, Ordering::Relaxed);
+            buffer = &mut buffer[read..];
+        }
+        Ok(())
+    }
+
+    async fn end(&self, stream: &mut RecvStream) -> Result<(), AskError> {
+        match self.unless_silent(stream.read(&mut [0])).await?.map_err(lost)? {
+            None => Ok(()),
+            Some(_) => Err(Breach::TrailingBytes.into()),
+        }
+    }
+
+    /// Do `step`, unless it waits while nothing arrives on the whole link: streams of one link share
+    /// its rate, so that on a slow one each of them is silent for a while.
+    async fn unless_silent<F: Future>(&self, step: F) -> Result<F::Output, AskError> {
+        let mut step = pin!(step);
+        loop {
+            let before = self.heard.load(Ordering::Relaxed);
+            match timeout(SILENCE_MAX, &mut step).await {
+                Ok(done) => return Ok(done),
+                Err(_) if self.heard.load(Ordering::Relaxed) == before => return Err(AskError::Silent),
+                Err(_) => {}
+            }
+        }
+    }
+}

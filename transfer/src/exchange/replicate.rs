@@ -1,0 +1,118 @@
+//! Having other nodes hold a manifest.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use peerglass_catalog::{ManifestRoot, NodeId};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::ask::{Holding, Link, SILENCE_MAX};
+use super::serve;
+use crate::error::DownloadError;
+use crate::ledger::RootGuard;
+use crate::peers::Peers;
+use crate::transfer::Inner;
+
+/// Why a manifest is not held by as many other nodes as were wanted. Those that hold it go on holding it
+/// until their reclaim finds that no image names it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplicateError {
+    /// Every candidate was asked.
+    #[error("{got} of {wanted} other nodes hold the image")]
+    NotEnough {
+        /// How many were to hold it.
+        wanted: usize,
+        /// How many do.
+        got: usize,
+    },
+    /// This node does not hold it itself, or cannot tell.
+    #[error(transparent)]
+    Here(DownloadError),
+}
+
+/// See [`Transfer::replicate`](crate::Transfer::replicate).
+pub(crate) async fn replicate(
+    transfer: &Arc<Inner>,
+    root: ManifestRoot,
+    copies: usize,
+) -> Result<Vec<NodeId>, ReplicateError> {
+    // Peers fetch from here while this waits.
+    let _guard = RootGuard::new(Arc::clone(&transfer.store.ledger), root);
+    let held = transfer.store.ledger.holds_whole(&root);
+    if !held.map_err(|fault| ReplicateError::Here(fault.into()))? {
+        return Err(ReplicateError::Here(DownloadError::Missing(root)));
+    }
+    let mut ending = transfer.ending.subscribe();
+    tokio::select! {
+        biased;
+        _ = ending.wait_for(|ending| *ending) => Err(ReplicateError::Here(DownloadError::Stopped)),
+        replicated = ask_candidates(transfer, root, copies) => replicated,
+    }
+}
+
+async fn ask_candidates(
+    transfer: &Arc<Inner>,
+    root: ManifestRoot,
+    copies: usize,
+) -> Result<Vec<NodeId>, ReplicateError> {
+    let mut seen = BTreeSet::new();
+    let candidates = transfer.peers.iter().flat_map(|peers| peers.candidates());
+    let mut left: VecDeque<NodeId> = candidates.filter(|node| seen.insert(*node)).collect();
+    let mut holders = Vec::new();
+    let mut asked = FuturesUnordered::new();
+    while holders.len() < copies {
+        while holders.len() + asked.len() < copies
+            && let Some((node, peers)) = left.pop_front().zip(transfer.peers.clone())
+        {
+            asked.push(ask(transfer, peers, node, root));
+        }
+        match asked.next().await {
+            Some((node, true)) => holders.push(node),
+            Some((_, false)) => {}
+            None => return Err(ReplicateError::NotEnough { wanted: copies, got: holders.len() }),
+        }
+    }
+    Ok(holders)
+}
+
+/// Have one node hold the manifest. Answers with whether it does.
+async fn ask(
+    transfer: &Arc<Inner>,
+    peers: Arc<dyn Peers>,
+    node: NodeId,
+    root: ManifestRoot,
+) -> (NodeId, bool) {
+    let connection = match timeout(SILENCE_MAX, peers.connect(node)).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => {
+            tracing::warn!(peer = node.0, %error, "a node cannot be asked to hold an image");
+            return (node, false);
+        }
+        Err(_) => {
+            tracing::warn!(peer = node.0, "a node does not answer");
+            return (node, false);
+        }
+    };
+    // It fetches over this connection, which nobody else may be serving. What it has begun to fetch is
+    // given to it to the end, so this outlives the request.
+    let (asking, asked) = oneshot::channel::<()>();
+    transfer.spawn(serve::connection(Arc::clone(transfer), connection.clone(), async move {
+        drop(asked.await);
+    }));
+    let holding = Link::new(connection).hold(root).await;
+    drop(asking);
+    match holding {
+        Ok(Holding::Held) => (node, true),
+        Ok(Holding::Refused(reason)) => {
+            tracing::warn!(peer = node.0, ?reason, manifest = %root.0, "a node does not hold an image");
+            (node, false)
+        }
+        Err(error) => {
+            tracing::warn!(peer = node.0, %error, manifest = %root.0, "a node does not hold an image");
+            (node, false)
+        }
+    }
+}

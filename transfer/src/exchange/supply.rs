@@ -1,0 +1,129 @@
+//! What one download reads and this node does not have, or not soundly.
+//!
+//! The first lack begins a pull of the whole manifest, or joins the one that goes on; readers follow it.
+//! What the pull is not about to bring is fetched for this reader alone: a range far from where the
+//! pull is, or a blob that was damaged here after the pull had relied on it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use peerglass_catalog::manifest::Root;
+use peerglass_catalog::{Digest, ManifestRoot};
+
+use super::ask::Want;
+use super::pulls::{Pull, View, follow};
+use super::sources::Sources;
+use super::wire::HoldRefusal;
+use crate::error::DownloadError;
+use crate::gather::Progress;
+use crate::transfer::Inner;
+
+/// Pulls that one download begins at most: one finds all that is known to be damaged, and reading on may
+/// find more.
+const PULLS_BEGUN_MAX: usize = 8;
+
+/// See the module.
+pub(crate) struct Supply {
+    transfer: Arc<Inner>,
+    root: ManifestRoot,
+    /// The manifest was not held when the download began.
+    cold: bool,
+    pull: Option<Arc<Pull>>,
+    pulls_begun: usize,
+    /// For when the pull's sources have all failed: peers may have come back.
+    own: Option<Sources>,
+}
+
+/// What was done about a lack.
+pub(crate) enum Supplied {
+    /// The pull has gone on: look again.
+    Look,
+    /// The blobs, verified.
+    Blobs(Vec<(Digest, Bytes)>),
+}
+
+impl Supply {
+    /// For a download of a manifest that is held.
+    pub(crate) fn new(transfer: Arc<Inner>, root: ManifestRoot) -> Self {
+        Self { transfer, root, cold: false, pull: None, pulls_begun: 0, own: None }
+    }
+
+    /// For a download of a manifest that is not held, or whose root does not read back: begin to pull it,
+    /// from the byte `from` on. `lack` is why.
+    pub(crate) async fn cold(
+        transfer: Arc<Inner>,
+        root: ManifestRoot,
+        from: u64,
+        lack: DownloadError,
+    ) -> Result<(Self, Root), DownloadError> {
+        let pull = match follow(&transfer, root, from) {
+            Ok(pull) => pull,
+            Err(HoldRefusal::Stopping) => return Err(DownloadError::Stopped),
+            Err(_) => return Err(lack),
+        };
+        let mut view = pull.view();
+        let known = view.wait_for(|view| view.root.is_some() || view.ended.is_some()).await;
+        let decoded = known.ok().and_then(|view| view.root.clone());
+        let Some(decoded) = decoded else {
+            return Err(if *transfer.ending.borrow() { DownloadError::Stopped } else { lack });
+        };
+        let supply = Self { transfer, root, cold: true, pull: Some(pull), pulls_begun: 1, own: None };
+        Ok((supply, (*decoded).clone()))
+    }
+
+    /// Where the pull, if there is one, writes what it brings.
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        self.pull.as_ref().map(|pull| Arc::clone(&pull.progress))
+    }
+
+    /// Do something about `wants`, which are named by page number `page` and begin at the byte `at`. After
+    /// `lack` if nothing can be done.
+    pub(crate) async fn obtain(
+        &mut self,
+        wants: &[Want],
+        page: usize,
+        at: u64,
+        lack: DownloadError,
+    ) -> Result<Supplied, DownloadError> {
+        let mut ending = self.transfer.ending.subscribe();
+        let cold = self.cold.then_some(DownloadError::Missing(self.root));
+        tokio::select! {
+            biased;
+            _ = ending.wait_for(|ending| *ending) => Err(DownloadError::Stopped),
+            supplied = self.supply(wants, page, at) => supplied.ok_or(cold.unwrap_or(lack)),
+        }
+    }
+
+    async fn supply(&mut self, wants: &[Want], page: usize, at: u64) -> Option<Supplied> {
+        let peers = self.transfer.peers.clone()?;
+        let done = self.pull.as_ref().is_none_or(|pull| pull.view().borrow().ended == Some(Ok(())));
+        if done && self.pulls_begun < PULLS_BEGUN_MAX {
+            self.pulls_begun += 1;
+            self.pull = follow(&self.transfer, self.root, at).ok();
+        }
+        let mut failed = true;
+        if let Some(pull) = &self.pull {
+            let mut view = pull.view();
+            let now = view.borrow_and_update().clone();
+            if is_coming(&now, page) && view.changed().await.is_ok() {
+                return Some(Supplied::Look);
+            }
+            failed = matches!(now.ended, Some(Err(_)));
+        }
+        let sources = match &self.pull {
+            Some(pull) if !failed => &pull.sources,
+            Some(_) | None => {
+                self.own.get_or_insert_with(|| Sources::new(peers, self.transfer.workers, self.root))
+            }
+        };
+        let blobs = sources.fetch(wants).await.ok()?;
+        Some(Supplied::Blobs(wants.iter().map(|want| want.digest).zip(blobs).collect()))
+    }
+}
+
+/// Whether the pull brings what `page` names now or next.
+fn is_coming(view: &View, page: usize) -> bool {
+    let Some(root) = view.root.as_ref().filter(|_| view.ended.is_none()) else { return false };
+    let next = (view.page + 1) % root.pages().len().max(1);
+    page == view.page || page == next
+}

@@ -1,0 +1,197 @@
+//! What goes over a stream between two nodes, byte by byte.
+//!
+//! A connection of ALPN `peerglass-chunks/1` between two members. Either side opens one bidirectional
+//! stream for each request, sends one *frame* and finishes its half. The other side sends its answer
+//! and finishes the other half.
+//!
+//! ```text
+//! frame     length u32 big endian, at most 64 KiB, of what follows
+//!           version u8, 1
+//!           body    postcard
+//! blob      length u32 big endian, then so many bytes; 0: not held here, or not soundly
+//! ```
+//!
+//! | Request | Answer |
+//! | --- | --- |
+//! | `Holds { root }` | one frame `Answer::Holds(bool)`: all of the manifest is held, as far as the index knows |
+//! | `Blobs { digests }`, 1 to 1024 | one blob per digest, in that order |
+//! | `Hold { root }` | frames `Answer::Working(n)`, one every [`WORKING_EVERY`], in which `n` grows with what was received; then one `Answer::Held` or `Answer::Refused` |
+//!
+//! `Hold` asks the other side to hold a manifest and to answer when that is durable. What it lacks
+//! it fetches with requests of its own: over the same connection first, then from whom else it knows.
+//!
+//! A blob is a chunk, a manifest page or a manifest's root, as it is stored; its name is the BLAKE3 of
+//! the bytes. Holes are in the pages and never travel. Knowing a name is enough to be given the
+//! bytes: who may connect at all is a member of the cluster.
+//!
+//! # What it promises
+//!
+//! * Reading takes hostile bytes: no panic, nothing allocated on the other side's word beyond the cap.
+//!
+//! # What it leaves to others
+//!
+//! How long to wait, and whether a blob is what its name says (`ask`, `serve`).
+
+use std::time::Duration;
+
+use peerglass_catalog::{Digest, ManifestRoot};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Longest frame, without its length.
+pub(crate) const FRAME_BYTES_MAX: usize = 64 << 10;
+/// Most blobs of one request: their names take half a frame.
+pub(crate) const BLOBS_MAX: usize = 1024;
+/// How often a `Hold` in progress is heard of.
+pub(crate) const WORKING_EVERY: Duration = Duration::from_secs(2);
+
+const VERSION: u8 = 1;
+
+/// What one node asks of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Holds { root: ManifestRoot },
+    Blobs { digests: Vec<Digest> },
+    Hold { root: ManifestRoot },
+}
+
+/// A framed answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Holds(bool),
+    Working(u64),
+    Held,
+    Refused(HoldRefusal),
+}
+
+/// Why a node does not hold what it was asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum HoldRefusal {
+    /// No node it could reach gave it all of the bytes.
+    NoSource,
+    /// Its disk has no room.
+    Full,
+    /// Its disk failed, or what it received cannot be kept.
+    Failed,
+    /// It has too much to do.
+    Busy,
+    /// It is stopping.
+    Stopping,
+}
+
+/// How the other side broke the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Breach {
+    #[error("a frame of {0} bytes")]
+    FrameTooLong(u64),
+    #[error("an empty frame")]
+    EmptyFrame,
+    #[error("version {0}")]
+    UnknownVersion(u8),
+    #[error("a frame that is no message")]
+    BadFrame,
+    #[error("{0} blobs in one request")]
+    BadCount(usize),
+    #[error("an answer to another question")]
+    WrongAnswer,
+    #[error("a blob of {0} bytes, which is not its length")]
+    WrongLength(u32),
+    #[error("bytes that are not the blob asked for")]
+    WrongBytes,
+    #[error("bytes after the end")]
+    TrailingBytes,
+}
+
+/// A whole frame, length included.
+pub(crate) fn frame<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut bytes = postcard::to_extend(message, vec![0, 0, 0, 0, VERSION])
+        .expect("writing to a vector cannot fail, and no message has a map of unknown length");
+    let len = bytes.len() - 4;
+    assert!(len <= FRAME_BYTES_MAX, "requests are cut to fit");
+    bytes[..4].copy_from_slice(&(len as u32).to_be_bytes());
+    bytes
+}
+
+/// The length a frame announces, if it is within bounds.
+pub(crate) fn frame_len(head: [u8; 4]) -> Result<usize, Breach> {
+    match u32::from_be_bytes(head) as usize {
+        0 => Err(Breach::EmptyFrame),
+        len if len > FRAME_BYTES_MAX => Err(Breach::FrameTooLong(len as u64)),
+        len => Ok(len),
+    }
+}
+
+/// The message of a frame, without its length.
+pub(crate) fn message<T: DeserializeOwned>(frame: &[u8]) -> Result<T, Breach> {
+    let (version, body) = frame.split_first().ok_or(Breach::EmptyFrame)?;
+    if *version != VERSION {
+        return Err(Breach::UnknownVersion(*version));
+    }
+    match postcard::take_from_bytes(body) {
+        Ok((message, [])) => Ok(message),
+        Ok(_) => Err(Breach::TrailingBytes),
+        Err(_) => Err(Breach::BadFrame),
+    }
+}
+
+/// The request of a frame, without its length. Takes hostile bytes.
+pub(crate) fn request(frame: &[u8]) -> Result<Request, Breach> {
+    let request = message(frame)?;
+    match &request {
+        Request::Blobs { digests } if digests.is_empty() || digests.len() > BLOBS_MAX => {
+            Err(Breach::BadCount(digests.len()))
+        }
+        Request::Blobs { .. } | Request::Holds { .. } | Request::Hold { .. } => Ok(request),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn body(message: &impl Serialize) -> Vec<u8> {
+        let bytes = frame(message);
+        let len = frame_len(bytes[..4].try_into().unwrap()).unwrap();
+        assert_eq!(len, bytes.len() - 4);
+        bytes[4..].to_vec()
+    }
+
+    #[test]
+    fn the_largest_request_fits_a_frame_and_one_more_is_refused() {
+        let digests = vec![Digest([0xff; 32]); BLOBS_MAX];
+        let most = Request::Blobs { digests };
+        assert_eq!(request(&body(&most)), Ok(most));
+        let digests = vec![Digest([0xff; 32]); BLOBS_MAX + 1];
+        assert_eq!(request(&body(&Request::Blobs { digests })), Err(Breach::BadCount(BLOBS_MAX + 1)));
+        assert_eq!(request(&body(&Request::Blobs { digests: vec![] })), Err(Breach::BadCount(0)));
+    }
+
+    #[test]
+    fn each_rule_of_a_frame_is_enforced() {
+        assert_eq!(frame_len([0; 4]), Err(Breach::EmptyFrame));
+        assert_eq!(frame_len([0, 1, 0, 1]), Err(Breach::FrameTooLong(65_537)));
+        assert_eq!(frame_len([0, 1, 0, 0]), Ok(65_536));
+        assert_eq!(request(&[]), Err(Breach::EmptyFrame));
+        assert_eq!(request(&[2, 0]), Err(Breach::UnknownVersion(2)));
+        let mut long = body(&Answer::Held);
+        long.push(0);
+        assert_eq!(message::<Answer>(&long), Err(Breach::TrailingBytes));
+        // A count of 2^63 digests, none of which follow.
+        let bomb = [1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        assert_eq!(request(&bomb), Err(Breach::BadFrame));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_a_breach(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let versioned = [&[VERSION][..], &bytes].concat();
+            if let Ok(read) = request(&versioned) {
+                prop_assert_eq!(request(&body(&read)), Ok(read));
+            }
+            let _answer = message::<Answer>(&versioned);
+            let _unversioned = request(&bytes);
+        }
+    }
+}

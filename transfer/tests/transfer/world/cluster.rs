@@ -1,0 +1,157 @@
+//! Several nodes' byte paths, connected by QUIC over the loopback device.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use peerglass_catalog::NodeId;
+use peerglass_catalog::keyspace::BoxFuture;
+use peerglass_transfer::{PeerError, Peers, Transfer, TransferSettings, Workers};
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{ClientConfig, Connection, Endpoint, ServerConfig};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::task::JoinSet;
+
+use super::Memory;
+
+const ALPN: &[u8] = b"peerglass-chunks/1";
+
+/// What all endpoints of a test share: one certificate that they all trust.
+pub(crate) struct Network {
+    server: ServerConfig,
+    client: ClientConfig,
+    addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
+}
+
+impl Network {
+    pub(crate) fn new() -> Arc<Self> {
+        let own = rcgen::generate_simple_self_signed(vec!["node".to_owned()]).unwrap();
+        let key = PrivatePkcs8KeyDer::from(own.key_pair.serialize_der());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = &[&rustls::version::TLS13];
+        let server = rustls::ServerConfig::builder_with_provider(provider.clone());
+        let server = server.with_protocol_versions(versions).unwrap().with_no_client_auth();
+        let mut server = server.with_single_cert(vec![own.cert.der().clone()], key.into()).unwrap();
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(own.cert.der().clone()).unwrap();
+        let client = rustls::ClientConfig::builder_with_provider(provider);
+        let client = client.with_protocol_versions(versions).unwrap();
+        let mut client = client.with_root_certificates(roots).with_no_client_auth();
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        Arc::new(Self {
+            server: ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap())),
+            client: ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap())),
+            addresses: Mutex::default(),
+        })
+    }
+
+    /// A socket, known as that of `node`.
+    pub(crate) fn endpoint(&self, node: NodeId) -> Endpoint {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let mut endpoint = Endpoint::server(self.server.clone(), any).unwrap();
+        endpoint.set_default_client_config(self.client.clone());
+        self.addresses.lock().unwrap().insert(node, endpoint.local_addr().unwrap());
+        endpoint
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        endpoint: &Endpoint,
+        peer: NodeId,
+    ) -> Result<Connection, quinn::ConnectionError> {
+        let address = self.addresses.lock().unwrap()[&peer];
+        endpoint.connect(address, "node").unwrap().await
+    }
+}
+
+/// The peers of one node: those it was told of, over one connection each.
+pub(crate) struct Known {
+    network: Arc<Network>,
+    endpoint: Endpoint,
+    pub(crate) candidates: Mutex<Vec<NodeId>>,
+    connections: tokio::sync::Mutex<BTreeMap<NodeId, Connection>>,
+}
+
+impl Known {
+    /// Bytes that came over connections this node has opened.
+    pub(crate) async fn received_bytes(&self) -> u64 {
+        self.connections.lock().await.values().map(|connection| connection.stats().udp_rx.bytes).sum()
+    }
+}
+
+impl Peers for Known {
+    fn candidates(&self) -> Vec<NodeId> {
+        self.candidates.lock().unwrap().clone()
+    }
+
+    fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {
+        Box::pin(async move {
+            let mut connections = self.connections.lock().await;
+            if let Some(open) = connections.get(&peer).filter(|open| open.close_reason().is_none()) {
+                return Ok(open.clone());
+            }
+            let made = self.network.connect(&self.endpoint, peer).await;
+            let made = made.map_err(|reason| PeerError::Unreachable { peer, reason: reason.into() })?;
+            connections.insert(peer, made.clone());
+            Ok(made)
+        })
+    }
+}
+
+/// One node's byte path and its answers to others.
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) memory: Memory,
+    pub(crate) transfer: Transfer,
+    pub(crate) peers: Arc<Known>,
+    endpoint: Endpoint,
+    _serving: JoinSet<()>,
+}
+
+impl Node {
+    pub(crate) async fn start(network: &Arc<Network>, id: u64, candidates: &[u64], workers: Workers) -> Self {
+        let id = NodeId(id);
+        let memory = Memory::new();
+        let endpoint = network.endpoint(id);
+        let peers = Arc::new(Known {
+            network: Arc::clone(network),
+            endpoint: endpoint.clone(),
+            candidates: Mutex::new(candidates.iter().copied().map(NodeId).collect()),
+            connections: tokio::sync::Mutex::default(),
+        });
+        let known: Arc<dyn Peers> = peers.clone();
+        let settings = TransferSettings::default();
+        let transfer = Transfer::open(settings, memory.disk(), workers, id.0, Some(known)).await.unwrap();
+        let mut serving = JoinSet::new();
+        serving.spawn(accept(endpoint.clone(), transfer.clone()));
+        Self { id, memory, transfer, peers, endpoint, _serving: serving }
+    }
+
+    /// Be gone, as after a power cut.
+    pub(crate) fn kill(&self) {
+        self.endpoint.close(0_u32.into(), b"");
+    }
+}
+
+async fn accept(endpoint: Endpoint, transfer: Transfer) {
+    let mut connections = JoinSet::new();
+    while let Some(incoming) = endpoint.accept().await {
+        let transfer = transfer.clone();
+        connections.spawn(async move {
+            if let Ok(connection) = incoming.await {
+                transfer.serve_peer(connection).await;
+            }
+        });
+    }
+}
+
+/// `count` nodes, numbered from 1, that all know each other.
+pub(crate) async fn nodes(network: &Arc<Network>, count: u64, workers: Workers) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for id in 1..=count {
+        let others: Vec<u64> = (1..=count).filter(|other| *other != id).collect();
+        nodes.push(Node::start(network, id, &others, workers).await);
+    }
+    nodes
+}
