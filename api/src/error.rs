@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, Response, StatusCode, header};
 use peerglass_catalog::{Fault, QueryError, Refusal};
 use peerglass_consensus::{ChangeError, ConsensusError, SubmitError};
-use peerglass_transfer::{DownloadError, UploadError};
+use peerglass_transfer::{DownloadError, ReplicateError, UploadError};
 
 use crate::auth::Unauthenticated;
 use crate::page::QueryProblem;
@@ -54,6 +54,8 @@ pub(crate) enum ApiError {
     List(#[from] QueryError),
     #[error(transparent)]
     Upload(UploadError),
+    #[error(transparent)]
+    Replicate(#[from] ReplicateError),
     #[error(transparent)]
     Download(#[from] DownloadError),
     #[error("the node is stopping")]
@@ -120,6 +122,8 @@ impl ApiError {
                 QueryError::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::Upload(error) => upload_status(error),
+            // However it failed: other nodes are wanting, and may be there again in a moment.
+            Self::Replicate(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Download(error) => download_status(error),
             Self::UploadInterrupted | Self::UploadsClosed => StatusCode::SERVICE_UNAVAILABLE,
             Self::Denied(denied) if denied.hidden => StatusCode::NOT_FOUND,

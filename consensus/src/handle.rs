@@ -22,6 +22,7 @@ use crate::network::serve::Receiving;
 use crate::network::snapshot::Pace;
 use crate::raft::{Raft, SeededRuntime, Types, config};
 use crate::read::{Ask, barrier};
+use crate::snapshot::install;
 use crate::submit::InFlight;
 
 /// How consensus behaves on this node.
@@ -91,6 +92,10 @@ impl Consensus {
         seed: u64,
     ) -> Result<Self, OpenError> {
         let machine = Machine::open(Arc::clone(&disk.state)).await?;
+        // A crash between the two leaves a log that ends before the snapshot that replaced it.
+        if let Some(installed) = install::installed(&*disk.state)? {
+            LogStore::begin_after(&*disk.log, installed).await?;
+        }
         check_that_log_and_state_meet(&disk, &machine)?;
         let identity = Identity::begin(&*disk.log, &mut Chance::new(seed)).await?;
         let applied = machine.watch();

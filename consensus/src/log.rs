@@ -57,6 +57,15 @@ impl LogStore {
         Ok(get::<LogId>(disk, "purge mark", PURGED)?.map_or(0, |id| id.index))
     }
 
+    /// If the log ends before `installed`, it goes on behind it: an installed snapshot holds all of it.
+    pub(crate) async fn begin_after(disk: &dyn Keyspace, installed: LogId) -> Result<(), Fault> {
+        if Self::last_index(disk)? >= installed.index {
+            return Ok(());
+        }
+        disk.write(purged_up_to(installed))?;
+        disk.sync().await
+    }
+
     async fn put_synced<T: Serialize>(&self, key: &[u8], value: &T) -> io::Result<()> {
         let mut batch = Batch::default();
         batch.put(key.to_vec(), encode(value));
@@ -147,11 +156,15 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
-        let mut batch = Batch::default();
-        batch.clear(KeyRange { from: entry_key(0), to: Some(entry_key(up_to.index.saturating_add(1))) });
-        batch.put(PURGED.to_vec(), encode(&up_to));
-        self.disk.write(batch).map_err(io::Error::other)
+        self.disk.write(purged_up_to(up_to)).map_err(io::Error::other)
     }
+}
+
+fn purged_up_to(up_to: LogId) -> Batch {
+    let mut batch = Batch::default();
+    batch.clear(KeyRange { from: entry_key(0), to: Some(entry_key(up_to.index.saturating_add(1))) });
+    batch.put(PURGED.to_vec(), encode(&up_to));
+    batch
 }
 
 /// What the log holds, and the last membership in it behind entry `applied`.

@@ -11,7 +11,7 @@ pub enum Mutation {
     /// A node answers reads from what it has, without asking whether that is the newest.
     ReadWithoutBarrier,
     /// A leader answers reads without asking whether it is still the leader.
-    LeaseForEver,
+    LeaseKeptInIsolation,
     /// An installed snapshot does not say which entry it ends at.
     SnapshotWithoutIndex,
     /// A node that comes back with an old disk is taken for what it was.

@@ -60,7 +60,7 @@ impl Consensus {
 
     /// Which entry a read that begins now must wait for, as the leader knows it.
     pub(crate) async fn read_index_here(&self) -> Answer {
-        if mutation::is(Mutation::LeaseForEver) && self.leader() == Some(self.node()) {
+        if mutation::is(Mutation::LeaseKeptInIsolation) && self.leader() == Some(self.node()) {
             return Answer::ReadIndex(*self.applied().borrow());
         }
         match self.raft().get_read_linearizer(ReadPolicy::ReadIndex).await {

@@ -117,10 +117,15 @@ impl Consensus {
                     timeout_at(deadline, here).await.map_err(|_| ConsensusError::Unavailable)?
                 }
                 Some(leader) => match self.member(leader) {
-                    Some(entry) => {
-                        let asked = self.links().ask((leader, &entry), request, deadline).await;
-                        asked.unwrap_or(Answer::Unavailable)
-                    }
+                    Some(entry) => tokio::select! {
+                        biased;
+                        asked = self.links().ask((leader, &entry), request, deadline) => {
+                            asked.unwrap_or(Answer::Unavailable)
+                        }
+                        // A leader that died says nothing; its successor is heard of sooner than the
+                        // connection is given up.
+                        () = self.leads_no_more(leader) => Answer::NotLeader(None),
+                    },
                     None => Answer::NotLeader(None),
                 },
                 None => Answer::NotLeader(None),
@@ -134,6 +139,16 @@ impl Consensus {
                 return Err(self.failure());
             }
             sleep(LEADER_POLL).await;
+        }
+    }
+
+    /// Resolves when this node knows another leader than `leader`.
+    async fn leads_no_more(&self, leader: NodeId) {
+        let mut metrics = self.raft().metrics();
+        while metrics.borrow_and_update().current_leader.is_none_or(|current| current == leader.0) {
+            if metrics.changed().await.is_err() {
+                return;
+            }
         }
     }
 

@@ -10,14 +10,14 @@ use peerglass_api::{Api, ApiParts, ApiSettings, Auth, Htpasswd, HtpasswdError};
 use peerglass_catalog::keyspace::{Direction, KeyRange, Keyspace};
 use peerglass_catalog::{Fault, HashAlgorithm, NodeEntry, NodeRole};
 use peerglass_consensus::{Consensus, ConsensusDisk, ConsensusError, ConsensusSettings, Dial, OpenError};
-use peerglass_transfer::{Transfer, TransferDisk, TransferSettings};
+use peerglass_transfer::{Peers, Transfer, TransferDisk, TransferSettings};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AuthMode, AuthSection, Settings, StaleReads};
 use crate::lock::DataDirLock;
 use crate::maintenance::Maintenance;
-use crate::peers::{Dialer, Doors};
+use crate::peers::{BytePeers, Dialer, Doors};
 use crate::surroundings::Surroundings;
 
 /// A running node.
@@ -29,6 +29,7 @@ pub struct Node {
     /// The peer port outlives the API: whoever stops still hands over.
     stop_peers: CancellationToken,
     peers: JoinSet<()>,
+    byte_peers: Option<Arc<BytePeers>>,
     /// Released last, when nothing writes to the directory any more.
     _lock: Option<DataDirLock>,
 }
@@ -114,14 +115,18 @@ where
         seed,
     )
     .await?;
+    let byte_peers = dialer.map(|dialer| BytePeers::new(consensus.clone(), dialer));
     let transfer = Transfer::open(
         TransferSettings { uploads_max: usize::try_from(settings.storage.uploads_max).unwrap_or(usize::MAX) },
         TransferDisk { packs: disk.packs, index: disk.index },
         workers,
         seed ^ TRANSFER_SEED,
-        None,
+        byte_peers.clone().map(|peers| peers as Arc<dyn Peers>),
     )
     .await?;
+    if let Some(peers) = &byte_peers {
+        peers.answer_with(transfer.clone());
+    }
     let api = Api::new(ApiParts {
         consensus: consensus.clone(),
         transfer: transfer.clone(),
@@ -151,7 +156,7 @@ where
     }
     tasks.spawn(peerglass_api::serve(api_listener, api, stop.clone()));
     tasks.spawn(maintenance.run(stop.clone()));
-    Ok(Node { consensus, transfer, stop, tasks, stop_peers, peers: doors, _lock: lock })
+    Ok(Node { consensus, transfer, stop, tasks, stop_peers, peers: doors, byte_peers, _lock: lock })
 }
 
 /// Keep the generators of the parts apart; any odd-looking constants will do.
@@ -187,6 +192,9 @@ impl Node {
             }
         }
         self.transfer.stop().await;
+        if let Some(peers) = &self.byte_peers {
+            peers.stop().await;
+        }
         self.consensus.stop().await;
         self.stop_peers.cancel();
         while let Some(ended) = self.peers.join_next().await {

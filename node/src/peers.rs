@@ -6,6 +6,7 @@
 
 mod accept;
 mod admit;
+mod bytes;
 mod certificate;
 mod dial;
 mod join;
@@ -14,6 +15,7 @@ mod port;
 mod verifier;
 
 pub(crate) use accept::Doors;
+pub(crate) use bytes::BytePeers;
 pub(crate) use dial::Dialer;
 pub use join::{JoinError, Joined, join};
 pub use key::{KeyError, NodeKey};

@@ -13,9 +13,18 @@ use super::spool::{self, Head, PieceReader, SPOOLS, Title, Way};
 use crate::log::{decode, encode};
 use crate::machine::put_applied;
 use crate::mutation::{self, Mutation};
+use crate::raft::LogId;
 
 /// There while the state is being replaced.
 const INSTALLING: &[u8] = b"#installing";
+
+/// The last entry of the last snapshot installed here. No part of the state.
+const INSTALLED: &[u8] = b"#sl";
+
+/// Up to where the log need not reach back, because an installed snapshot has it.
+pub(crate) fn installed(state: &dyn Keyspace) -> Result<Option<LogId>, Fault> {
+    state.get(INSTALLED)?.map(|value| decode("snapshot mark", INSTALLED, &value)).transpose()
+}
 
 /// Longest head believed: sessions hold as many replies as requests are in flight.
 const HEAD_BYTES_MAX: u32 = 256 << 20;
@@ -69,6 +78,9 @@ async fn replace(state: &dyn Keyspace, title: &Title) -> Result<(), Fault> {
     restored.map_err(|error| Fault::Io(io::Error::other(error)))?;
     let mut end = Batch::default();
     head.sessions.store(&mut end);
+    if let Some(last) = &title.meta.last_log_id {
+        end.put(INSTALLED.to_vec(), encode(last));
+    }
     if !mutation::is(Mutation::SnapshotWithoutIndex) {
         put_applied(&mut end, &head.applied);
     }

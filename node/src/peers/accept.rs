@@ -123,7 +123,7 @@ impl Doors {
                 connection.close(CLOSE_REFUSED, b"not a member");
             }
             Purpose::Raft => self.consensus.serve(connection, key).await,
-            Purpose::Chunks => drop(connection),
+            Purpose::Chunks => self.transfer.serve_peer(connection).await,
         }
     }
 }

@@ -80,7 +80,7 @@ pub enum PortError {
 
 /// Why a peer could not be reached.
 #[derive(Debug, thiserror::Error)]
-pub enum DialError {
+pub(crate) enum DialError {
     /// The address does not resolve.
     #[error("cannot find {address}: {reason}")]
     Unresolved {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use peerglass_catalog::{Command, Image, ImageId, Outcome, Upload, UploadId};
 use peerglass_consensus::{ConsensusError, SubmitError};
-use peerglass_transfer::{InspectOrder, StoredImage, UploadError, UploadOrder};
+use peerglass_transfer::{InspectOrder, StoredImage, UploadOrder};
 use tokio::sync::oneshot;
 
 use crate::api::Api;
@@ -66,9 +66,28 @@ pub(super) async fn receive(reception: Reception, body: WatchedBody) {
         }
     };
     match api.transfer.upload(order(&api, &record, announced_bytes), body).await {
-        Ok(stored) => announce(&api, image, upload, stored, answer).await,
-        Err(error) => give_up(&api, image, upload, error, answer).await,
+        Ok(stored) => match copy(&api, image, upload, &stored).await {
+            Ok(()) => announce(&api, image, upload, stored, answer).await,
+            Err(error) => give_up(&api, image, upload, error, answer).await,
+        },
+        Err(error) => give_up(&api, image, upload, ApiError::Upload(error), answer).await,
     }
+}
+
+/// Have other nodes hold the bytes as well, as many as are wanted and there are. First the catalog is
+/// told, so that no node takes them for bytes that nobody names.
+async fn copy(api: &Api, image: ImageId, upload: UploadId, stored: &StoredImage) -> Result<(), ApiError> {
+    let others = api.consensus.others().len();
+    let copies = api.settings.copies.saturating_sub(1).min(others);
+    if copies == 0 {
+        return Ok(());
+    }
+    let manifest = stored.content().manifest;
+    let claim = Command::ClaimManifest { image, upload, manifest };
+    api.consensus.submit(claim).await.map_err(|error| ApiError::submit(Step::Finish, error))?;
+    let holders = api.transfer.replicate(manifest, copies).await?;
+    tracing::debug!(%image, ?holders, "other nodes hold the bytes");
+    Ok(())
 }
 
 fn order(api: &Api, record: &Image, announced_bytes: Option<u64>) -> UploadOrder {
@@ -117,11 +136,11 @@ async fn give_up(
     api: &Api,
     image: ImageId,
     upload: UploadId,
-    error: UploadError,
+    error: ApiError,
     answer: oneshot::Sender<Result<(), ApiError>>,
 ) {
     let released = try_release(api, image, upload).await;
-    let _ = answer.send(Err(ApiError::Upload(error)));
+    let _ = answer.send(Err(error));
     if released.is_err() {
         release(api, image, upload).await;
     }

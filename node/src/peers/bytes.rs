@@ -1,0 +1,115 @@
+//! The other nodes as the byte path sees them: who they are, nearest first, and a connection to each.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use peerglass_catalog::keyspace::BoxFuture;
+use peerglass_catalog::{NodeEntry, NodeId};
+use peerglass_consensus::Consensus;
+use peerglass_transfer::{PeerError, Peers, Transfer};
+use quinn::Connection;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::dial::Dialer;
+use super::port::Purpose;
+
+/// Pause before a node that could not be reached is dialled again.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// One connection to each other node, opened when it is wanted.
+pub(crate) struct BytePeers {
+    consensus: Consensus,
+    dialer: Dialer,
+    slots: Mutex<BTreeMap<NodeId, Arc<AsyncMutex<Slot>>>>,
+    /// Answers what the other ends ask over the connections opened here.
+    answers: Mutex<Option<Answers>>,
+}
+
+struct Answers {
+    transfer: Transfer,
+    tasks: JoinSet<()>,
+}
+
+#[derive(Default)]
+struct Slot {
+    connection: Option<Connection>,
+    not_before: Option<Instant>,
+}
+
+impl BytePeers {
+    pub(crate) fn new(consensus: Consensus, dialer: Dialer) -> Arc<Self> {
+        Arc::new(Self { consensus, dialer, slots: Mutex::default(), answers: Mutex::default() })
+    }
+
+    /// A node that is asked to hold an image fetches it over the connection it was asked on. From now on
+    /// `transfer` answers there as well.
+    pub(crate) fn answer_with(&self, transfer: Transfer) {
+        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Answers { transfer, tasks: JoinSet::new() });
+    }
+
+    /// End every answer.
+    pub(crate) async fn stop(&self) {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut answers) = answers {
+            answers.tasks.shutdown().await;
+        }
+    }
+
+    fn serve(&self, connection: Connection) {
+        if let Some(answers) = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
+            while answers.tasks.try_join_next().is_some() {}
+            answers.tasks.spawn(answers.transfer.serve_peer(connection));
+        }
+    }
+
+    async fn open(&self, peer: NodeId) -> Result<Connection, PeerError> {
+        let entry = self.consensus.member(peer).ok_or(PeerError::Unknown(peer))?;
+        let slots = &self.slots;
+        let slot = Arc::clone(slots.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default());
+        let mut slot = slot.lock().await;
+        if let Some(open) = slot.connection.as_ref().filter(|open| open.close_reason().is_none()) {
+            return Ok(open.clone());
+        }
+        let unreachable =
+            |reason: Box<dyn std::error::Error + Send + Sync>| PeerError::Unreachable { peer, reason };
+        if slot.not_before.is_some_and(|not_before| Instant::now() < not_before) {
+            return Err(unreachable("it could not be reached a moment ago".into()));
+        }
+        slot.connection = None;
+        slot.not_before = Some(Instant::now() + RETRY_AFTER);
+        let connection = self.dialer.connect(&entry, Purpose::Chunks).await;
+        let connection = connection.map_err(|error| unreachable(Box::new(error)))?;
+        self.serve(connection.clone());
+        *slot = Slot { connection: Some(connection.clone()), not_before: None };
+        Ok(connection)
+    }
+}
+
+impl Peers for BytePeers {
+    /// Those in the same rack first, then those of the same site; nodes of one kind begin with another
+    /// one on each node, so that not all turn to the same.
+    fn candidates(&self) -> Vec<NodeId> {
+        let me = self.consensus.member(self.consensus.node()).unwrap_or_default();
+        let mut others = self.consensus.others();
+        others.retain(|(_, entry)| !entry.address.is_empty());
+        let mine = self.consensus.node().0;
+        others.sort_by_key(|(node, entry)| (distance(&me, entry), node.0.wrapping_sub(mine)));
+        others.into_iter().map(|(node, _)| node).collect()
+    }
+
+    fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {
+        Box::pin(self.open(peer))
+    }
+}
+
+fn distance(me: &NodeEntry, other: &NodeEntry) -> u8 {
+    match (me.site == other.site, me.rack == other.rack) {
+        (true, true) => 0,
+        (true, false) => 1,
+        (false, _) => 2,
+    }
+}
