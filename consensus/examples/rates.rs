@@ -16,7 +16,7 @@ async fn main() {
         Arc::new(RocksKeyspace::open(&dir.path().join(name), RocksRole::Map).expect("an empty database"))
     };
     let disk = ConsensusDisk { log: open("log"), state: open("state") };
-    let consensus = Consensus::open(ConsensusSettings::default(), disk, 1).await.expect("a fresh node");
+    let consensus = Consensus::open(ConsensusSettings::default(), disk, None, 1).await.expect("a fresh node");
     for clients in [1, 8, 64] {
         let reads = rate(&consensus, clients, |consensus, _| async move {
             let id = Dice(1).image_id();

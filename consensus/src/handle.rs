@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use openraft::RaftMetrics;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::Fatal;
 use peerglass_catalog::keyspace::Keyspace;
@@ -24,6 +26,9 @@ use crate::raft::{Raft, SeededRuntime, Types, config};
 use crate::read::{Ask, barrier};
 use crate::snapshot::install;
 use crate::submit::InFlight;
+
+/// How long openraft may take to read what it needs from the log.
+const START_WAIT: Duration = Duration::from_secs(60);
 
 /// How consensus behaves on this node.
 #[derive(Clone, Debug)]
@@ -151,7 +156,14 @@ impl Consensus {
         } else if self.raft().voter_ids().eq([me]) {
             self.raft().trigger().elect(false).await.map_err(|e| raft_error(&e))?;
         }
-        Ok(())
+        self.know_members().await
+    }
+
+    /// Wait until openraft has published who the members are, which it does in a moment.
+    async fn know_members(&self) -> Result<(), OpenError> {
+        let known = |metrics: &RaftMetrics<Types>| metrics.membership_config.nodes().next().is_some();
+        let waited = self.raft().wait(Some(START_WAIT)).metrics(known, "members are known").await;
+        waited.map(|_| ()).map_err(|error| OpenError::Raft(error.to_string()))
     }
 
     pub(crate) fn inner(&self) -> &Inner {

@@ -53,7 +53,7 @@ async fn holds(consensus: &Consensus, id: ImageId) -> bool {
 #[tokio::test]
 async fn a_read_after_an_acknowledgement_sees_it_and_a_refusal_comes_back() {
     let (_, _, disk) = memory();
-    let consensus = Consensus::open(ConsensusSettings::default(), disk, 1).await.unwrap();
+    let consensus = Consensus::open(ConsensusSettings::default(), disk, None, 1).await.unwrap();
     let (id, command) = create(1);
     assert!(matches!(consensus.submit(command.clone()).await, Ok(Outcome::Image(_))));
     assert!(holds(&consensus, id).await);
@@ -68,12 +68,12 @@ async fn a_read_after_an_acknowledgement_sees_it_and_a_refusal_comes_back() {
 #[tokio::test]
 async fn acknowledged_writes_survive_restarts_and_compaction() {
     let (_, _, disk) = memory();
-    let settings = ConsensusSettings { snapshot_entries: 10, log_entries_kept: 3 };
+    let settings = ConsensusSettings { snapshot_entries: 10, log_entries_kept: 3, ..Default::default() };
     let mut dice = Dice(9);
     let mut ids = Vec::new();
     let mut node = None;
     for life in 0..3u8 {
-        let consensus = Consensus::open(settings.clone(), disk.clone(), dice.roll()).await.unwrap();
+        let consensus = Consensus::open(settings.clone(), disk.clone(), None, dice.roll()).await.unwrap();
         assert_eq!(*node.get_or_insert(consensus.node()), consensus.node(), "a node keeps its id");
         for n in 0..30 {
             let (id, command) = create(life * 30 + n + 1);
@@ -91,11 +91,11 @@ async fn acknowledged_writes_survive_restarts_and_compaction() {
 #[tokio::test]
 async fn a_log_that_lost_its_end_refuses_to_start() {
     let (_, _, disk) = memory();
-    let consensus = Consensus::open(ConsensusSettings::default(), disk.clone(), 1).await.unwrap();
+    let consensus = Consensus::open(ConsensusSettings::default(), disk.clone(), None, 1).await.unwrap();
     consensus.submit(create(1).1).await.unwrap();
     consensus.stop().await;
     let older = ConsensusDisk { log: Arc::new(MemoryKeyspace::new()), ..disk };
-    let refused = Consensus::open(ConsensusSettings::default(), older, 1).await;
+    let refused = Consensus::open(ConsensusSettings::default(), older, None, 1).await;
     assert!(matches!(refused, Err(OpenError::LogLostItsEnd { log: 0, applied: 1.. })));
 }
 
@@ -103,14 +103,14 @@ async fn a_log_that_lost_its_end_refuses_to_start() {
 #[tokio::test]
 async fn a_lost_catalog_refuses_to_start() {
     let (_, _, disk) = memory();
-    let settings = ConsensusSettings { snapshot_entries: 5, log_entries_kept: 1 };
-    let consensus = Consensus::open(settings.clone(), disk.clone(), 1).await.unwrap();
+    let settings = ConsensusSettings { snapshot_entries: 5, log_entries_kept: 1, ..Default::default() };
+    let consensus = Consensus::open(settings.clone(), disk.clone(), None, 1).await.unwrap();
     for n in 1..=60 {
         consensus.submit(create(n).1).await.unwrap();
     }
     consensus.stop().await;
     let emptied = ConsensusDisk { state: Arc::new(MemoryKeyspace::new()), ..disk };
-    let refused = Consensus::open(settings, emptied, 1).await;
+    let refused = Consensus::open(settings, emptied, None, 1).await;
     assert!(matches!(refused, Err(OpenError::CatalogLost { purged: 1.., applied: 0 })));
 }
 
@@ -148,7 +148,7 @@ impl Keyspace for Failing {
 async fn one_failed_sync_is_final() {
     let log = Arc::new(Failing { inner: MemoryKeyspace::new(), broken: AtomicBool::new(false) });
     let disk = ConsensusDisk { log: log.clone(), state: Arc::new(MemoryKeyspace::new()) };
-    let consensus = Consensus::open(ConsensusSettings::default(), disk, 1).await.unwrap();
+    let consensus = Consensus::open(ConsensusSettings::default(), disk, None, 1).await.unwrap();
     consensus.submit(create(1).1).await.unwrap();
     log.broken.store(true, Ordering::SeqCst);
     assert!(matches!(consensus.submit(create(2).1).await, Err(SubmitError::Failed(_))), "not acknowledged");
@@ -161,7 +161,7 @@ async fn one_failed_sync_is_final() {
 #[tokio::test]
 async fn concurrent_writers_are_all_answered() {
     let (_, _, disk) = memory();
-    let consensus = Consensus::open(ConsensusSettings::default(), disk, 1).await.unwrap();
+    let consensus = Consensus::open(ConsensusSettings::default(), disk, None, 1).await.unwrap();
     let writes = (1..=100u8).map(|n| {
         let consensus = consensus.clone();
         async move { consensus.submit(create(n).1).await }

@@ -150,8 +150,8 @@ where
         interval: Duration::from_secs(settings.storage.reclaim_interval_s),
         now: wall_clock,
     };
-    // Alone, the node has a leader at once, and nobody has to be told to try again.
-    if consensus.others().is_empty() && consensus.has_leader() {
+    // Alone, the node leads in a moment, and nobody has to be told to try again.
+    if consensus.is_member(consensus.node()) && consensus.others().is_empty() {
         maintenance.give_up_uploads().await;
     }
     tasks.spawn(peerglass_api::serve(api_listener, api, stop.clone()));
@@ -203,6 +203,15 @@ impl Node {
             }
         }
         tracing::info!("stopped");
+    }
+}
+
+/// The byte path and its peers know each other; a node that is dropped must not keep its disk for that.
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(peers) = &self.byte_peers {
+            peers.forget();
+        }
     }
 }
 

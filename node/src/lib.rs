@@ -18,5 +18,7 @@ pub mod telemetry;
 pub use assemble::{Node, NodeFailure, StartError, assemble};
 pub use config::Settings;
 pub use lock::{DataDirLock, LockError};
-pub use peers::{JoinError, Joined, KeyError, NodeKey, PeerPort, PortChance, PortError, Purpose, join};
+pub use peers::{
+    DialError, JoinError, Joined, KeyError, NodeKey, PeerPort, PortChance, PortError, Purpose, join,
+};
 pub use surroundings::{ApiPort, Disk, MachineError, Surroundings};

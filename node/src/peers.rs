@@ -19,4 +19,4 @@ pub(crate) use bytes::BytePeers;
 pub(crate) use dial::Dialer;
 pub use join::{JoinError, Joined, join};
 pub use key::{KeyError, NodeKey};
-pub use port::{PeerPort, PortChance, PortError, Purpose};
+pub use port::{DialError, PeerPort, PortChance, PortError, Purpose};

@@ -49,7 +49,7 @@ impl Keyspace for Breakable {
 async fn node_on_breakable() -> (Node, Arc<Breakable>) {
     let log = Arc::new(Breakable::default());
     let disk = ConsensusDisk { log: Arc::clone(&log) as _, state: Arc::new(MemoryKeyspace::new()) };
-    let consensus = Consensus::open(ConsensusSettings::default(), disk, 1).await.unwrap();
+    let consensus = Consensus::open(ConsensusSettings::default(), disk, None, 1).await.unwrap();
     (node_on(consensus, ApiSettings::default(), Auth::None).await, log)
 }
 

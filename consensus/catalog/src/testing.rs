@@ -71,7 +71,8 @@ impl Dice {
         (0..self.below(3)).map(|_| self.word()).collect()
     }
 
-    fn image(&mut self, at: Timestamp) -> Image {
+    /// A queued image.
+    pub fn image(&mut self, at: Timestamp) -> Image {
         Image {
             id: self.image_id(),
             name: (!self.once_in(3)).then(|| self.word()),

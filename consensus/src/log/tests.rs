@@ -19,7 +19,7 @@ struct Kept {
     _dir: Option<TempDir>,
 }
 
-fn store(
+async fn store(
     disk: Arc<dyn Keyspace>,
     state: Arc<dyn Keyspace>,
     dir: Option<TempDir>,
@@ -27,14 +27,14 @@ fn store(
     let (flusher, flush) = Flusher::new(Arc::clone(&disk));
     let mut tasks = JoinSet::new();
     tasks.spawn(flush);
-    (Kept { _tasks: tasks, _dir: dir }, LogStore::new(disk, flusher), Machine::open(state).unwrap())
+    (Kept { _tasks: tasks, _dir: dir }, LogStore::new(disk, flusher), Machine::open(state).await.unwrap())
 }
 
 struct InMemory;
 
 impl StoreBuilder<Types, LogStore, Machine, Kept> for InMemory {
     async fn build(&self) -> Result<(Kept, LogStore, Machine), StorageError<Types>> {
-        Ok(store(Arc::new(MemoryKeyspace::new()), Arc::new(MemoryKeyspace::new()), None))
+        Ok(store(Arc::new(MemoryKeyspace::new()), Arc::new(MemoryKeyspace::new()), None).await)
     }
 }
 
@@ -45,7 +45,7 @@ impl StoreBuilder<Types, LogStore, Machine, Kept> for OnRocks {
         let dir = tempfile::tempdir().unwrap();
         let log = RocksKeyspace::open(&dir.path().join("log"), RocksRole::Log).unwrap();
         let state = RocksKeyspace::open(&dir.path().join("state"), RocksRole::Map).unwrap();
-        Ok(store(Arc::new(log), Arc::new(state), Some(dir)))
+        Ok(store(Arc::new(log), Arc::new(state), Some(dir)).await)
     }
 }
 
@@ -90,9 +90,16 @@ async fn a_damaged_entry_is_reported() {
     }
 }
 
+/// The id lives and dies with the log; each start counts (F-D11).
 #[tokio::test]
-async fn a_node_keeps_its_id() {
+async fn an_identity_is_drawn_once_and_every_start_is_counted() {
+    use crate::identity::{Chance, Identity};
     let disk = MemoryKeyspace::new();
-    assert_eq!(LogStore::node_id(&disk, NodeId(5)).await.unwrap(), NodeId(5));
-    assert_eq!(LogStore::node_id(&disk, NodeId(6)).await.unwrap(), NodeId(5));
+    let first = Identity::begin(&disk, &mut Chance::new(5)).await.unwrap();
+    let second = Identity::begin(&disk, &mut Chance::new(6)).await.unwrap();
+    assert_eq!((first.node, first.cluster), (second.node, second.cluster));
+    assert_eq!((first.boot.epoch, second.boot.epoch), (1, 2));
+    assert_ne!(first.boot.nonce, second.boot.nonce);
+    let wiped = Identity::begin(&MemoryKeyspace::new(), &mut Chance::new(7)).await.unwrap();
+    assert_ne!(wiped.node, first.node, "an empty disk is another node");
 }

@@ -80,7 +80,7 @@ pub enum PortError {
 
 /// Why a peer could not be reached.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DialError {
+pub enum DialError {
     /// The address does not resolve.
     #[error("cannot find {address}: {reason}")]
     Unresolved {
@@ -173,7 +173,11 @@ impl PeerPort {
     }
 
     /// Connect to `peer` at `address`, and to nobody else who may answer there.
-    pub(super) async fn dial(
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers within a second, somebody else does, or the port is closed.
+    pub async fn dial(
         &self,
         peer: PeerKey,
         address: SocketAddr,

@@ -1,0 +1,151 @@
+//! Several nodes on real disks and real ports: joining, writing anywhere, reading anywhere, losing nodes.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "cluster/lab.rs"]
+mod lab;
+#[path = "cluster/strangers.rs"]
+mod strangers;
+
+use std::time::Duration;
+
+use lab::{Lab, bytes, json};
+
+/// SC-01 and the promise of the whole thing: any node, same answer, and no acknowledged write lost with
+/// the node that took it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_took_every_other_has_also_when_it_dies() {
+    let mut lab = Lab::start(3).await;
+    let id = lab.create(0, "a").await;
+    for node in 0..3 {
+        assert_eq!(lab.get(node, &format!("/v2/images/{id}")).await.0, 200, "read at once on node {node}");
+    }
+    let content = bytes(3_000_017, 1);
+    assert_eq!(lab.put(1, &format!("/v2/images/{id}/file"), &content).await, 204);
+    assert!(lab.get(2, &format!("/v2/images/{id}/file")).await.1 == content);
+    let leader = lab.leader().await;
+    lab.kill(leader).await;
+    let others: Vec<usize> = (0..3).filter(|node| *node != leader).collect();
+    for node in others {
+        assert!(lab.get_patiently(node, &format!("/v2/images/{id}/file")).await == content);
+        lab.create(node, "after").await;
+    }
+    lab.restart(leader).await;
+    assert_eq!(json(&lab.get_patiently(leader, "/v2/images").await)["images"].as_array().unwrap().len(), 3);
+    lab.stop().await;
+}
+
+/// I-L2: without a majority nothing hangs and nothing is guessed; an old answer is had on request only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_without_a_majority_says_so_within_five_seconds() {
+    let mut lab = Lab::start(3).await;
+    let id = lab.create(0, "a").await;
+    lab.kill(1).await;
+    lab.kill(2).await;
+    let path = format!("/v2/images/{id}");
+    let answer = tokio::time::timeout(Duration::from_secs(5), lab.call(0, "GET", &path, &[], b"")).await;
+    let answer = answer.expect("an answer within 5 s");
+    assert_eq!(answer.status, 503);
+    assert!(answer.header("retry-after").is_some());
+    let write = tokio::time::timeout(Duration::from_secs(5), lab.call(0, "DELETE", &path, &[], b"")).await;
+    assert_eq!(write.expect("an answer within 5 s").status, 503);
+    let stale = lab.call(0, "GET", &path, &["X-Peerglass-Read: stale-ok"], b"").await;
+    assert_eq!(stale.status, 200);
+    assert!(stale.header("x-peerglass-stale").unwrap().starts_with("applied="));
+    lab.restart(1).await;
+    lab.get_patiently(0, &path).await;
+    lab.stop().await;
+}
+
+/// Four commands of an operator's life, each on another node than the one before.
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_promoted_led_by_another_demoted_and_removed() {
+    let mut lab = Lab::start(3).await;
+    lab.wait_for_voters(3).await;
+    let fourth = lab.join(1, r#"{"role":"learner","site":"edge"}"#).await;
+    let status = lab.status(2).await;
+    let member = status["members"].as_array().unwrap().iter().find(|m| m["site"] == "edge").unwrap().clone();
+    assert_eq!((member["voter"].as_bool(), member["role"].as_str()), (Some(false), Some("learner")));
+    let name = member["peer"].as_str().unwrap().to_owned();
+    assert_eq!(lab.manage(0, "POST", &format!("{name}/promote")).await, 204);
+    lab.wait_for_voters(4).await;
+    assert_eq!(lab.manage(1, "POST", &format!("{name}/transfer-leader")).await, 204);
+    assert_eq!(lab.leader().await, fourth);
+    let id = lab.create(0, "led by the fourth").await;
+    assert_eq!(lab.manage(2, "POST", &format!("{name}/demote")).await, 204);
+    lab.wait_for_voters(3).await;
+    assert_eq!(lab.manage(0, "DELETE", &name).await, 204);
+    assert_eq!(lab.manage(0, "DELETE", &name).await, 404, "it is gone");
+    assert_eq!(lab.get(1, &format!("/v2/images/{id}")).await.0, 200);
+    // The removed node is refused by everybody, and says so instead of answering from what it has.
+    assert_eq!(lab.get(fourth, "/v2/images").await.0, 503);
+    lab.stop().await;
+}
+
+/// A token admits one node, once, in time, and is of no use to another cluster.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_used_once_and_expire() {
+    let mut lab = Lab::start(1).await;
+    let token = lab.token(0, "{}").await;
+    let joined = lab.join_with(&token).await.unwrap();
+    assert!(lab.join_with(&token).await.unwrap_err().contains("used before"));
+    let short = lab.token(joined, r#"{"expires_s":1}"#).await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert!(lab.join_with(&short).await.unwrap_err().contains("expired"));
+    let other = Lab::start(1).await;
+    let foreign = other.token(0, "{}").await;
+    let mixed = lab.rejoin(joined, &foreign).await.unwrap_err();
+    assert!(mixed.contains("belongs to cluster"), "{mixed}");
+    assert!(lab.join_with("pgjoin1.nonsense").await.is_err());
+    assert!(lab.join_with(&token[..token.len() - 3]).await.unwrap_err().contains("damaged"));
+    lab.stop().await;
+    other.stop().await;
+}
+
+/// F-D11: a wiped disk under a known key is a new node, and an old copy of a disk is noticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_forgot_never_votes_as_what_it_was() {
+    let mut lab = Lab::start(3).await;
+    lab.wait_for_voters(3).await;
+    lab.stop_node(2).await;
+    let copy = lab.copy_disk(2);
+    lab.restart(2).await;
+    lab.wait_until_connected(2).await;
+    lab.create(0, "seen by the node").await;
+    lab.stop_node(2).await;
+    lab.put_back_disk(2, &copy);
+    let ended = lab.restart_until_failure(2).await;
+    assert!(ended.contains("older than what other nodes saw"), "{ended}");
+    // Wiped, the same key joins again with a token; its old self is gone.
+    lab.wipe_but_the_key(2);
+    let token = lab.token(0, "{}").await;
+    lab.rejoin(2, &token).await.unwrap();
+    lab.restart(2).await;
+    lab.wait_for_voters(3).await;
+    assert_eq!(lab.status(0).await["members"].as_array().unwrap().len(), 3);
+    lab.get_patiently(2, "/v2/images").await;
+    lab.stop().await;
+}
+
+/// F-C7: a node that slept through a purge gets a snapshot, while writes go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_behind_the_log_gets_a_snapshot() {
+    let mut lab = Lab::start_with(3, |settings| {
+        settings.raft.snapshot_entries = 20;
+        settings.raft.log_entries_kept = 2;
+    })
+    .await;
+    lab.wait_for_voters(3).await;
+    lab.kill(2).await;
+    for n in 0..80 {
+        lab.create(n % 2, "while it slept").await;
+    }
+    lab.restart(2).await;
+    let page = json(&lab.get_patiently(2, "/v2/images?limit=1000").await);
+    assert_eq!(page["images"].as_array().unwrap().len(), 80);
+    let status = lab.status(2).await;
+    assert!(status["purged"].as_u64().unwrap() > 40, "{status}");
+    lab.restart_cleanly(2).await;
+    lab.get_patiently(2, "/v2/images").await;
+    lab.stop().await;
+}
