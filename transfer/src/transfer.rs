@@ -42,7 +42,8 @@ pub(crate) struct Inner {
     pub(crate) pulls: Pulls,
     /// Mebibytes of answers to peers that may be in memory.
     pub(crate) read_ahead: Semaphore,
-    /// What goes on without a caller: pulls, and answers to peers that were asked to hold something.
+    /// What goes on without a caller: pulls, what downloads wait for, and answers to peers that were asked
+    /// to hold something.
     tasks: StdMutex<JoinSet<()>>,
     /// Set once, by `stop`. Every upload and pull in progress has a receiver.
     pub(crate) stopping: watch::Sender<bool>,

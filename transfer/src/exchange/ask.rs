@@ -13,16 +13,18 @@
 use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use peerglass_catalog::{Digest, ManifestRoot};
+use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use quinn::{Connection, RecvStream, SendStream};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::wire::{self, Answer, Breach, HoldRefusal, Request};
+use crate::peers::{PeerError, Peers};
 
 /// How long a peer may be silent while it owes an answer: longer than any queue or retransmission of
 /// a network that works.
@@ -56,6 +58,9 @@ pub(crate) enum AskError {
     /// It broke the protocol: a bug there, or not the node it seems to be.
     #[error("it sent {0}")]
     Breach(#[from] Breach),
+    /// There is no way to it.
+    #[error(transparent)]
+    Unreachable(PeerError),
     /// It did not answer in time.
     #[error("it stalled")]
     Silent,
@@ -75,16 +80,42 @@ pub(crate) enum Holding {
     Refused(HoldRefusal),
 }
 
+/// Connections tried for one question: one that was open may have ended and not be known to have.
+const CONNECTIONS_TRIED: usize = 2;
+
+/// Do `ask` on a connection to `peer`, and again on another if the first breaks.
+pub(crate) async fn on_a_link<T, F: Future<Output = Result<T, AskError>>>(
+    peers: &dyn Peers,
+    peer: NodeId,
+    ask: impl Fn(Arc<Link>) -> F,
+) -> Result<T, AskError> {
+    let mut tried = 1;
+    loop {
+        let connected = timeout(SILENCE_MAX, peers.connect(peer)).await.map_err(|_| AskError::Silent)?;
+        let link = Arc::new(Link::new(connected.map_err(AskError::Unreachable)?));
+        match ask(link).await {
+            Err(AskError::Lost(_)) if tried < CONNECTIONS_TRIED => tried += 1,
+            asked => return asked,
+        }
+    }
+}
+
 /// A connection to one peer, for one purpose.
 pub(crate) struct Link {
     connection: Connection,
-    /// Bytes that have arrived on streams of this link.
-    heard: AtomicU64,
+    began: Instant,
+    /// When bytes last arrived on a stream of this link, in milliseconds since it began.
+    heard_ms: AtomicU64,
 }
 
 impl Link {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, heard: AtomicU64::new(0) }
+        Self { connection, began: Instant::now(), heard_ms: AtomicU64::new(0) }
+    }
+
+    /// What it goes over.
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Whether the peer holds all of a manifest.
@@ -184,7 +215,7 @@ impl Link {
         while !buffer.is_empty() {
             let read = self.unless_silent(stream.read(buffer)).await?.map_err(lost)?;
             let read = read.ok_or_else(|| lost(quinn::ReadExactError::FinishedEarly(0)))?;
-            self.heard.fetch_add(read as u64, Ordering::Relaxed);
+            self.heard_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
             buffer = &mut buffer[read..];
         }
         Ok(())
@@ -201,13 +232,21 @@ impl Link {
     /// its rate, so that on a slow one each of them is silent for a while.
     async fn unless_silent<F: Future>(&self, step: F) -> Result<F::Output, AskError> {
         let mut step = pin!(step);
+        let mut since_ms = self.now_ms();
         loop {
-            let before = self.heard.load(Ordering::Relaxed);
-            match timeout(SILENCE_MAX, &mut step).await {
-                Ok(done) => return Ok(done),
-                Err(_) if self.heard.load(Ordering::Relaxed) == before => return Err(AskError::Silent),
-                Err(_) => {}
+            let deadline = self.began + Duration::from_millis(since_ms) + SILENCE_MAX;
+            if let Ok(done) = timeout_at(deadline, &mut step).await {
+                return Ok(done);
             }
+            let heard_ms = self.heard_ms.load(Ordering::Relaxed);
+            if heard_ms <= since_ms {
+                return Err(AskError::Silent);
+            }
+            since_ms = heard_ms;
         }
+    }
+
+    fn now_ms(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }

@@ -43,7 +43,7 @@ pub(crate) struct View {
 
 /// A pull as its followers see it.
 pub(crate) struct Pull {
-    pub(crate) sources: Sources,
+    pub(crate) sources: Arc<Sources>,
     pub(crate) progress: Arc<Progress>,
     view: watch::Receiver<View>,
 }
@@ -108,7 +108,7 @@ pub(crate) fn follow(transfer: &Arc<Inner>, root: ManifestRoot, from: u64) -> Re
     };
     let (says, view) = watch::channel(View::default());
     let pull = Arc::new(Pull {
-        sources: Sources::new(peers, transfer.workers, root),
+        sources: Arc::new(Sources::new(peers, transfer.workers, root)),
         progress: Arc::new(Progress::new(transfer.store.clone())),
         view,
     });

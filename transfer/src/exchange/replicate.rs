@@ -7,9 +7,8 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use peerglass_catalog::{ManifestRoot, NodeId};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 
-use super::ask::{Holding, Link, SILENCE_MAX};
+use super::ask::{Holding, Link, on_a_link};
 use super::serve;
 use crate::error::DownloadError;
 use crate::ledger::RootGuard;
@@ -85,25 +84,17 @@ async fn ask(
     node: NodeId,
     root: ManifestRoot,
 ) -> (NodeId, bool) {
-    let connection = match timeout(SILENCE_MAX, peers.connect(node)).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(error)) => {
-            tracing::warn!(peer = node.0, %error, "a node cannot be asked to hold an image");
-            return (node, false);
-        }
-        Err(_) => {
-            tracing::warn!(peer = node.0, "a node does not answer");
-            return (node, false);
-        }
+    let hold = |link: Arc<Link>| async move {
+        // It fetches over this connection, which nobody else may be serving. What it has begun to fetch
+        // is given to it to the end, so this outlives the request.
+        let (asking, asked) = oneshot::channel::<()>();
+        let until = async move { drop(asked.await) };
+        transfer.spawn(serve::connection(Arc::clone(transfer), link.connection().clone(), until));
+        let holding = link.hold(root).await;
+        drop(asking);
+        holding
     };
-    // It fetches over this connection, which nobody else may be serving. What it has begun to fetch is
-    // given to it to the end, so this outlives the request.
-    let (asking, asked) = oneshot::channel::<()>();
-    transfer.spawn(serve::connection(Arc::clone(transfer), connection.clone(), async move {
-        drop(asked.await);
-    }));
-    let holding = Link::new(connection).hold(root).await;
-    drop(asking);
+    let holding = on_a_link(&*peers, node, hold).await;
     match holding {
         Ok(Holding::Held) => (node, true),
         Ok(Holding::Refused(reason)) => {

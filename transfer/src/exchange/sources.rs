@@ -16,9 +16,8 @@ use futures::stream::FuturesUnordered;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use quinn::Connection;
-use tokio::time::timeout;
 
-use super::ask::{AskError, Link, SILENCE_MAX, Want};
+use super::ask::{AskError, Link, Want, on_a_link};
 use super::wire::Breach;
 use crate::error::DiskFailure;
 use crate::peers::Peers;
@@ -186,21 +185,19 @@ impl Sources {
 
 /// Ask one candidate whether it is a source.
 async fn look(peers: Arc<dyn Peers>, candidate: Candidate, root: ManifestRoot) -> Option<Source> {
-    let connection = match &candidate {
-        Candidate::Asker(connection) => connection.clone(),
-        Candidate::Node(node) => match timeout(SILENCE_MAX, peers.connect(*node)).await {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => {
-                tracing::debug!(peer = %candidate, %error, "a peer cannot be asked");
-                return None;
-            }
-            Err(_) => return None,
-        },
+    let asked = match &candidate {
+        Candidate::Asker(connection) => {
+            let link = Arc::new(Link::new(connection.clone()));
+            link.holds(root).await.map(|holds| (link, holds))
+        }
+        Candidate::Node(node) => {
+            let ask = |link: Arc<Link>| async move { link.holds(root).await.map(|holds| (link, holds)) };
+            on_a_link(&*peers, *node, ask).await
+        }
     };
-    let link = Arc::new(Link::new(connection));
-    match link.holds(root).await {
-        Ok(true) => Some(Source { candidate, link, dropped: false }),
-        Ok(false) => None,
+    match asked {
+        Ok((link, true)) => Some(Source { candidate, link, dropped: false }),
+        Ok((_, false)) => None,
         Err(error) => {
             tracing::debug!(peer = %candidate, %error, "a peer does not say what it holds");
             None

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use peerglass_catalog::manifest::Root;
 use peerglass_catalog::{Digest, ManifestRoot};
+use tokio::sync::oneshot;
 
 use super::ask::Want;
 use super::pulls::{Pull, View, follow};
@@ -31,7 +32,7 @@ pub(crate) struct Supply {
     pull: Option<Arc<Pull>>,
     pulls_begun: usize,
     /// For when the pull's sources have all failed: peers may have come back.
-    own: Option<Sources>,
+    own: Option<Arc<Sources>>,
 }
 
 /// What was done about a lack.
@@ -111,13 +112,32 @@ impl Supply {
             failed = matches!(now.ended, Some(Err(_)));
         }
         let sources = match &self.pull {
-            Some(pull) if !failed => &pull.sources,
+            Some(pull) if !failed => Arc::clone(&pull.sources),
             Some(_) | None => {
-                self.own.get_or_insert_with(|| Sources::new(peers, self.transfer.workers, self.root))
+                let new = || Arc::new(Sources::new(peers, self.transfer.workers, self.root));
+                Arc::clone(self.own.get_or_insert_with(new))
             }
         };
-        let blobs = sources.fetch(wants).await.ok()?;
+        let blobs = self.fetch(sources, wants.to_vec()).await?;
         Some(Supplied::Blobs(wants.iter().map(|want| want.digest).zip(blobs).collect()))
+    }
+
+    /// Fetch in a task of its own: a client that stops reading would otherwise leave an answer half read, and
+    /// enough of those take the whole window of a connection that pulls need as well.
+    async fn fetch(&self, sources: Arc<Sources>, wants: Vec<Want>) -> Option<Vec<Bytes>> {
+        let mut ending = self.transfer.ending.subscribe();
+        let (mut tell, told) = oneshot::channel();
+        self.transfer.spawn(async move {
+            let fetched = tokio::select! {
+                biased;
+                _ = ending.wait_for(|ending| *ending) => return,
+                () = tell.closed() => return,
+                fetched = sources.fetch(&wants) => fetched,
+            };
+            // If nobody waits any more, nobody needs it.
+            drop(tell.send(fetched));
+        });
+        told.await.ok()?.ok()
     }
 }
 

@@ -75,7 +75,7 @@ async fn settle(transfer: &Transfer, packs: &dyn PackDisk, oracle: &Oracle, when
 }
 
 /// Small and seeded; only has to spread.
-fn chance(seed: u64) -> impl FnMut(usize) -> usize {
+pub(crate) fn chance(seed: u64) -> impl FnMut(usize) -> usize {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     move |below| {
         state ^= state << 13;

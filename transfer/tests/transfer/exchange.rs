@@ -39,12 +39,12 @@ async fn what_one_node_has_another_serves_and_keeps() {
 }
 
 /// Wait until nothing is being pulled. What a download yields may be read before its pull is durable.
-async fn settled(node: &Node) {
+pub(crate) async fn settled(node: &Node) {
     until(|| node.transfer.usage().pulls == 0).await;
 }
 
 /// Wait for something that another task brings about.
-pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
+async fn until(mut holds: impl FnMut() -> bool) {
     while !holds() {
         tokio::task::yield_now().await;
     }
@@ -154,6 +154,17 @@ async fn copies_are_durable_where_they_are_said_to_be() {
         node.peers.candidates.lock().unwrap().clear();
         assert!(read(&node.transfer, name, 0..image.len() as u64).await.unwrap() == image);
     }
+}
+
+/// Callers spawn them, or hold them in a request's future.
+#[tokio::test]
+async fn what_is_asked_of_a_transfer_can_move_between_threads() {
+    fn can_move<T: Send>(_: &T) {}
+    let nodes = nodes(&Network::new(), 1, Workers::Inline).await;
+    let name = root(&store(&nodes[0].transfer, b"x").await.unwrap());
+    can_move(&nodes[0].transfer.replicate(name, 1));
+    can_move(&nodes[0].transfer.download(name, 0..1));
+    can_move(&nodes[0].transfer.stop());
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod faulty;
+pub(crate) mod liar;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;

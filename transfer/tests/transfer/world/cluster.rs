@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use peerglass_catalog::NodeId;
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_transfer::{PeerError, Peers, Transfer, TransferSettings, Workers};
+use peerglass_transfer::{OpenError, PeerError, Peers, Transfer, TransferDisk, TransferSettings, Workers};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig};
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -111,8 +111,21 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(network: &Arc<Network>, id: u64, candidates: &[u64], workers: Workers) -> Self {
-        let id = NodeId(id);
         let memory = Memory::new();
+        let disk = memory.disk();
+        let started = Self::start_on(network, id, candidates, workers, disk).await.unwrap();
+        Self { memory, ..started }
+    }
+
+    /// Start on a disk of the caller's. `memory` is none of it.
+    pub(crate) async fn start_on(
+        network: &Arc<Network>,
+        id: u64,
+        candidates: &[u64],
+        workers: Workers,
+        disk: TransferDisk,
+    ) -> Result<Self, OpenError> {
+        let id = NodeId(id);
         let endpoint = network.endpoint(id);
         let peers = Arc::new(Known {
             network: Arc::clone(network),
@@ -122,10 +135,10 @@ impl Node {
         });
         let known: Arc<dyn Peers> = peers.clone();
         let settings = TransferSettings::default();
-        let transfer = Transfer::open(settings, memory.disk(), workers, id.0, Some(known)).await.unwrap();
+        let transfer = Transfer::open(settings, disk, workers, id.0, Some(known)).await?;
         let mut serving = JoinSet::new();
         serving.spawn(accept(endpoint.clone(), transfer.clone()));
-        Self { id, memory, transfer, peers, endpoint, _serving: serving }
+        Ok(Self { id, memory: Memory::new(), transfer, peers, endpoint, _serving: serving })
     }
 
     /// Be gone, as after a power cut.

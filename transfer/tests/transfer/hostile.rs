@@ -1,0 +1,169 @@
+//! Peers that send something else than they should, or nothing, or break off (F-N, I-S1).
+
+use futures::future;
+use peerglass_catalog::NodeId;
+use peerglass_transfer::{DownloadError, PackDisk, ReplicateError, Workers};
+use quinn::{Connection, ReadToEndError};
+
+use crate::bodies::noise;
+use crate::exchange::settled;
+use crate::world::cluster::{Network, Node};
+use crate::world::liar::{Liar, Lie};
+use crate::world::{assert_exact, read, reclaim, root, store};
+
+const MIB: usize = 1 << 20;
+const LIES: [Lie; 8] = [
+    Lie::WrongBytes,
+    Lie::WrongLength,
+    Lie::HugeLength,
+    Lie::NotHeld,
+    Lie::Short,
+    Lie::Endless,
+    Lie::Die,
+    Lie::Garbage,
+];
+
+/// The image comes whole from the honest peer, and the liar is asked no more once it has lied.
+async fn survives(lie: Lie, honest: usize) {
+    let network = Network::new();
+    let giver = Node::start(&network, 1, &[], Workers::Inline).await;
+    let liar = Liar::start(&network, 2, 1, lie, honest).await;
+    let taker = Node::start(&network, 3, &[2, 1], Workers::Inline).await;
+    let image = noise(1, 3 * MIB);
+    let size = image.len() as u64;
+    let name = root(&store(&giver.transfer, &image).await.unwrap());
+    let got = read(&taker.transfer, name, 0..size).await;
+    assert!(got.unwrap() == image, "{lie:?} after {honest}");
+    settled(&taker).await;
+    assert_exact(&taker.transfer, &*taker.memory.packs, &[&image]).await;
+    // What was in flight when it lied was asked before.
+    let most = if lie == Lie::NotHeld { usize::MAX } else { honest + 8 };
+    assert!(liar.asked() <= most, "{lie:?} after {honest}: asked {} times", liar.asked());
+}
+
+#[tokio::test]
+async fn a_peer_that_lies_at_any_point_is_passed_over() {
+    for lie in LIES {
+        for honest in [0, 1, 2, 5] {
+            survives(lie, honest).await;
+        }
+    }
+}
+
+/// These take as long as a silent peer is waited for.
+#[tokio::test]
+async fn a_peer_that_stalls_is_passed_over() {
+    future::join4(
+        survives(Lie::Mute, 0),
+        survives(Lie::Stall, 0),
+        survives(Lie::Stall, 1),
+        survives(Lie::Stall, 3),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_image_that_only_a_liar_has_is_missing_and_leaves_nothing() {
+    for lie in LIES {
+        let network = Network::new();
+        let giver = Node::start(&network, 1, &[], Workers::Inline).await;
+        let _liar = Liar::start(&network, 2, 1, lie, 2).await;
+        let taker = Node::start(&network, 3, &[2], Workers::Inline).await;
+        // More than is in flight at once: what a liar sends besides its lie is as good as any.
+        let image = noise(1, 14 * MIB);
+        let name = root(&store(&giver.transfer, &image).await.unwrap());
+        let missing = read(&taker.transfer, name, 0..image.len() as u64).await.map(|bytes| bytes.len());
+        assert!(matches!(missing, Err(DownloadError::Missing(root)) if root == name), "{lie:?}: {missing:?}");
+        settled(&taker).await;
+        assert_eq!(taker.memory.packs.list().unwrap(), [], "{lie:?}");
+        reclaim(&taker.transfer, &[]).await;
+        assert_exact(&taker.transfer, &*taker.memory.packs, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_dies_half_way_is_relieved_by_another() {
+    let network = Network::new();
+    let giver = Node::start(&network, 1, &[], Workers::Inline).await;
+    let first = Liar::start(&network, 2, 1, Lie::Mute, 0).await;
+    first.kill();
+    let second = Liar::start(&network, 4, 1, Lie::Die, 4).await;
+    let taker = Node::start(&network, 3, &[2, 4, 1], Workers::Inline).await;
+    let image = noise(1, 12 * MIB);
+    let name = root(&store(&giver.transfer, &image).await.unwrap());
+    assert!(read(&taker.transfer, name, 0..image.len() as u64).await.unwrap() == image);
+    assert!(second.asked() >= 4);
+}
+
+/// A peer that says it holds a copy, as far as it says anything.
+#[tokio::test]
+async fn a_peer_that_does_not_answer_a_hold_holds_nothing() {
+    let network = Network::new();
+    let giver = Node::start(&network, 1, &[2, 3], Workers::Inline).await;
+    let _liar = Liar::start(&network, 2, 1, Lie::Short, 0).await;
+    let _honest = Node::start(&network, 3, &[], Workers::Inline).await;
+    let name = root(&store(&giver.transfer, &noise(1, MIB)).await.unwrap());
+    assert_eq!(giver.transfer.replicate(name, 1).await.unwrap(), [NodeId(3)]);
+    let refused = giver.transfer.replicate(name, 2).await;
+    assert!(matches!(refused, Err(ReplicateError::NotEnough { wanted: 2, got: 1 })), "{refused:?}");
+}
+
+/// Sends `bytes` as a request. Answers with what comes back.
+async fn send(connection: &Connection, bytes: &[u8]) -> Result<Vec<u8>, ReadToEndError> {
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    // The other side may have given up before the end.
+    drop(send.write_all(bytes).await);
+    drop(send.finish());
+    receive.read_to_end(1 << 20).await
+}
+
+#[tokio::test]
+async fn no_request_breaks_the_serving_side() {
+    let network = Network::new();
+    let giver = Node::start(&network, 1, &[], Workers::Inline).await;
+    let image = noise(1, 100_000);
+    let name = root(&store(&giver.transfer, &image).await.unwrap());
+    let endpoint = network.endpoint(NodeId(9));
+    let connection = network.connect(&endpoint, NodeId(1)).await.unwrap();
+    let blobs = [&[0, 0, 0, 35, 1, 1, 1][..], &name.0.0].concat();
+    let garbage: Vec<Vec<u8>> = vec![
+        vec![],
+        vec![0; 3],
+        vec![0; 4],
+        vec![0xff; 70_000],
+        vec![0, 1, 0, 1, 1],
+        vec![0, 0, 0, 2, 1, 9],
+        vec![0, 0, 0, 2, 2, 0],
+        vec![0, 0, 0, 3, 1, 1, 0],
+        vec![0, 0, 0, 12, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        [&blobs[..], &[0]].concat(),
+        blobs[..30].to_vec(),
+        noise(2, 60_000),
+    ];
+    for bytes in garbage {
+        let answered = send(&connection, &bytes).await;
+        assert!(matches!(answered, Err(ReadToEndError::Read(_))), "{:?}", &bytes[..bytes.len().min(20)]);
+    }
+    let answer = send(&connection, &blobs).await.unwrap();
+    assert!(answer.len() > 4, "the root is still given on the same connection");
+    let unknown = [&[0, 0, 0, 35, 1, 1, 1][..], &[3; 32]].concat();
+    assert_eq!(send(&connection, &unknown).await.unwrap(), [0; 4], "what is not held is said not to be");
+}
+
+/// Requests that are begun and not finished take nothing from those that are.
+#[tokio::test]
+async fn half_requests_do_not_block_a_connection() {
+    let network = Network::new();
+    let giver = Node::start(&network, 1, &[], Workers::Inline).await;
+    let name = root(&store(&giver.transfer, &noise(1, 100_000)).await.unwrap());
+    let endpoint = network.endpoint(NodeId(9));
+    let connection = network.connect(&endpoint, NodeId(1)).await.unwrap();
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        let (mut send, receive) = connection.open_bi().await.unwrap();
+        send.write_all(&[0, 0]).await.unwrap();
+        open.push((send, receive));
+    }
+    let holds = [&[0, 0, 0, 34, 1, 0][..], &name.0.0].concat();
+    assert_eq!(send(&connection, &holds).await.unwrap(), [0, 0, 0, 3, 1, 0, 1]);
+}

@@ -1,0 +1,149 @@
+//! A peer that has what an honest one has, and passes it on in its own way.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use peerglass_catalog::NodeId;
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use tokio::task::JoinSet;
+
+use super::cluster::Network;
+
+/// What is wrong with the answers to requests for blobs. The first `honest` answers are right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lie {
+    /// One bit of the last blob is another.
+    WrongBytes,
+    /// The first blob is announced one byte longer.
+    WrongLength,
+    /// The first blob is announced as long as can be.
+    HugeLength,
+    /// Every blob is said not to be held.
+    NotHeld,
+    /// The stream ends in the middle.
+    Short,
+    /// The stream goes on after the last blob, without end.
+    Endless,
+    /// Bytes stop coming in the middle.
+    Stall,
+    /// No answer at all, to any request.
+    Mute,
+    /// The connection is closed in the middle.
+    Die,
+    /// The question whether it holds the manifest is answered with garbage.
+    Garbage,
+}
+
+/// See the module.
+pub(crate) struct Liar {
+    endpoint: Endpoint,
+    asked: Arc<AtomicUsize>,
+    _serving: JoinSet<()>,
+}
+
+struct Way {
+    lie: Lie,
+    honest: usize,
+    honest_peer: Connection,
+    asked: Arc<AtomicUsize>,
+}
+
+impl Liar {
+    /// A liar called `id` with the bytes of `honest_peer`.
+    pub(crate) async fn start(
+        network: &Arc<Network>,
+        id: u64,
+        honest_peer: u64,
+        lie: Lie,
+        honest: usize,
+    ) -> Self {
+        let endpoint = network.endpoint(NodeId(id));
+        let honest_peer = network.connect(&endpoint, NodeId(honest_peer)).await.unwrap();
+        let asked = Arc::new(AtomicUsize::new(0));
+        let way = Arc::new(Way { lie, honest, honest_peer, asked: Arc::clone(&asked) });
+        let mut serving = JoinSet::new();
+        serving.spawn(accept(endpoint.clone(), way));
+        Self { endpoint, asked, _serving: serving }
+    }
+
+    /// How many requests for blobs it was sent.
+    pub(crate) fn asked(&self) -> usize {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn kill(&self) {
+        self.endpoint.close(0_u32.into(), b"");
+    }
+}
+
+async fn accept(endpoint: Endpoint, way: Arc<Way>) {
+    let mut streams = JoinSet::new();
+    while let Some(incoming) = endpoint.accept().await {
+        let Ok(connection) = incoming.await else { continue };
+        let way = Arc::clone(&way);
+        streams.spawn(async move {
+            let mut answers = JoinSet::new();
+            while let Ok((send, receive)) = connection.accept_bi().await {
+                answers.spawn(answer(Arc::clone(&way), connection.clone(), send, receive));
+            }
+        });
+    }
+}
+
+/// Frames are `length, version, message`; the first byte of a message says which it is.
+const HOLDS: u8 = 0;
+
+async fn answer(way: Arc<Way>, connection: Connection, mut send: SendStream, mut receive: RecvStream) {
+    let Ok(request) = receive.read_to_end(1 << 20).await else { return };
+    if way.lie == Lie::Mute {
+        return std::future::pending().await;
+    }
+    let Ok((mut ask, mut told)) = way.honest_peer.open_bi().await else { return };
+    let asked = async {
+        ask.write_all(&request).await.ok()?;
+        ask.finish().ok()?;
+        told.read_to_end(1 << 26).await.ok()
+    };
+    let Some(mut honest) = asked.await else { return };
+    let is_lie = if request[5] == HOLDS {
+        if way.lie == Lie::Garbage {
+            honest = vec![0xff; 100_000];
+        }
+        false
+    } else {
+        way.asked.fetch_add(1, Ordering::Relaxed) >= way.honest
+    };
+    if is_lie {
+        lie(way.lie, honest, &connection, &mut send).await;
+    } else {
+        drop(send.write_all(&honest).await);
+    }
+    drop(send.finish());
+}
+
+async fn lie(lie: Lie, mut bytes: Vec<u8>, connection: &Connection, send: &mut SendStream) {
+    let half = bytes.len() / 2;
+    match lie {
+        Lie::WrongBytes => *bytes.last_mut().unwrap() ^= 1,
+        Lie::WrongLength => bytes[3] = bytes[3].wrapping_add(1),
+        Lie::HugeLength => bytes[..4].fill(0xff),
+        Lie::NotHeld => bytes = vec![0; 4096],
+        Lie::Short => bytes.truncate(half),
+        Lie::Endless => loop {
+            if send.write_all(&bytes).await.is_err() {
+                return;
+            }
+            bytes = vec![7; 100_000];
+        },
+        Lie::Stall => {
+            drop(send.write_all(&bytes[..half]).await);
+            std::future::pending::<()>().await;
+        }
+        Lie::Die => {
+            drop(send.write_all(&bytes[..half]).await);
+            connection.close(1_u32.into(), b"");
+        }
+        Lie::Mute | Lie::Garbage => {}
+    }
+    drop(send.write_all(&bytes).await);
+}
