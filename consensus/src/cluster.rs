@@ -231,7 +231,7 @@ impl Consensus {
     }
 
     /// Make somebody else lead, if this node does and somebody can.
-    pub(crate) async fn hand_over(&self) {
+    pub async fn hand_over(&self) {
         if !self.is_leader() {
             return;
         }

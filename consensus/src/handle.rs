@@ -224,11 +224,9 @@ impl Consensus {
         }
     }
 
-    /// Stop taking part, and make what was applied durable so that the next start replays nothing.
-    ///
-    /// A leader hands over first, so that nobody waits for an election.
+    /// Stop taking part, and make what was applied durable so that the next start replays nothing. A
+    /// leader should [hand over](Self::hand_over) before.
     pub async fn stop(&self) {
-        self.hand_over().await;
         if SeededRuntime::scope(self.seed(), self.raft().shutdown()).await.is_err() {
             tracing::error!("the Raft task panicked while stopping");
         }

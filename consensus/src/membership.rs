@@ -7,6 +7,7 @@
 pub(crate) mod spread;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -74,7 +75,10 @@ impl ChangeError {
             RaftError::APIError(ClientWriteError::ChangeMembershipError(refused)) => match refused {
                 Refused::LearnerNotFound(missing) => Self::NoSuchNode(missing.node_id),
                 Refused::EmptyMembership(_) => Self::Unavailable,
-                _ => Self::Busy,
+                Refused::InProgress(_)
+                | Refused::UnsupportedMembershipTransition(_)
+                | Refused::UncommittedLeaderLog(_)
+                | Refused::NodeMetadataChanged(_) => Self::Busy,
             },
             RaftError::APIError(ClientWriteError::PreconditionFailed(_)) => Self::Busy,
             RaftError::APIError(
@@ -101,8 +105,8 @@ pub(crate) async fn carry_out(raft: &Raft, change: Change) -> Result<(), ChangeE
 }
 
 /// The membership as this node knows it, committed or not.
-pub(crate) fn effective(raft: &Raft) -> Membership {
-    raft.metrics().borrow_watched().membership_config.as_ref().clone()
+pub(crate) fn effective(raft: &Raft) -> Arc<Membership> {
+    Arc::clone(&raft.metrics().borrow_watched().membership_config)
 }
 
 async fn apply(raft: &Raft, change: ChangeMembers<u64, NodeEntry>, retain: bool) -> Result<(), ChangeError> {

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use peerglass_catalog::Fault;
-use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, KeyRange, Keyspace, Read};
+use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, KeyRange, Keyspace, Look, Read};
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBRecoveryMode, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch,
 };
@@ -126,7 +126,7 @@ impl Keyspace for RocksKeyspace {
         look(&RocksView(self.db.snapshot()));
     }
 
-    fn view_apart(self: Arc<Self>, look: Box<dyn FnOnce(&dyn Read) + Send>) -> BoxFuture<'static, ()> {
+    fn view_apart(self: Arc<Self>, look: Look) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             #[allow(
                 clippy::disallowed_methods,

@@ -85,10 +85,11 @@ impl Consensus {
         let proposal = Proposal { key: ticket.key, settled: ticket.settled, command };
         let deadline = Instant::now() + SUBMIT_WAIT;
         let answer = self.ask_leader(&Request::Submit(proposal), deadline).await?;
-        match answer {
-            Answer::Reply(Reply::Done(outcome)) => Ok(outcome),
-            Answer::Reply(Reply::Refused(refusal)) => Err(SubmitError::Refused(refusal)),
-            _ => Err(ConsensusError::Unavailable.into()),
+        let Answer::Reply(reply) = answer else { return Err(ConsensusError::Unavailable.into()) };
+        match reply {
+            Reply::Done(outcome) => Ok(outcome),
+            Reply::Refused(refusal) => Err(SubmitError::Refused(refusal)),
+            Reply::Nothing => Err(ConsensusError::Unavailable.into()),
         }
     }
 
@@ -130,10 +131,11 @@ impl Consensus {
                 },
                 None => Answer::NotLeader(None),
             };
-            match answer {
-                Answer::Ended if self.leader() == Some(self.node()) => return Err(self.failure()),
-                Answer::NotLeader(_) | Answer::Unavailable | Answer::Ended => {}
-                answer => return Ok(answer),
+            if !matches!(answer, Answer::NotLeader(_) | Answer::Unavailable | Answer::Ended) {
+                return Ok(answer);
+            }
+            if matches!(answer, Answer::Ended) && self.leader() == Some(self.node()) {
+                return Err(self.failure());
             }
             if Instant::now() + LEADER_POLL >= deadline {
                 return Err(self.failure());

@@ -182,9 +182,11 @@ impl Node {
         &self.transfer
     }
 
-    /// Drain the API, then end transfers, then Raft, which hands over if it leads. What was acknowledged is durable already;
+    /// Hand over the leadership, drain the API, then end transfers, then Raft. What was acknowledged is durable already;
     /// stopping in order only spares the clients an error and the next start some work.
     pub async fn stop(mut self) {
+        // First, while this node still answers: nobody has to wait for an election.
+        self.consensus.hand_over().await;
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {

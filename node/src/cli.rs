@@ -127,7 +127,7 @@ pub enum ConfigCommand {
     /// Print every setting with its default and what it is for
     Print,
     /// Say whether the settings are valid, without starting anything
-    Check(ServeOptions),
+    Check(Box<ServeOptions>),
 }
 
 /// Settings from the command line. Each wins over the environment, which wins over the file.

@@ -62,12 +62,11 @@ pub(crate) async fn issue_token(call: Call, body: Body) -> Answer {
     }
     let role = text(&wanted, "role", "voter")?;
     let role = NodeRole::from_str(&role).map_err(|_| ClusterProblem::Field("role", "voter or learner"))?;
-    let expires_s = match &wanted["expires_s"] {
-        Value::Null => EXPIRES_DEFAULT_S,
-        value => value
-            .as_u64()
-            .filter(|seconds| (1..=EXPIRES_MAX_S).contains(seconds))
-            .ok_or(ClusterProblem::Field("expires_s", "from 1 to 2678400 seconds"))?,
+    let expires_s = if wanted["expires_s"].is_null() {
+        EXPIRES_DEFAULT_S
+    } else {
+        let given = wanted["expires_s"].as_u64().filter(|seconds| (1..=EXPIRES_MAX_S).contains(seconds));
+        given.ok_or(ClusterProblem::Field("expires_s", "from 1 to 2678400 seconds"))?
     };
     let contacts = contacts(&call)?;
     let mut secret = [0; 32];
@@ -148,11 +147,10 @@ fn contacts(call: &Call) -> Result<Vec<NodeEntry>, ClusterProblem> {
 }
 
 fn text(document: &Value, key: &'static str, default: &str) -> Result<String, ClusterProblem> {
-    match &document[key] {
-        Value::Null => Ok(default.to_owned()),
-        Value::String(text) if text.len() <= NODE_TEXT_BYTES_MAX && !text.contains(char::is_control) => {
-            Ok(text.clone())
-        }
-        _ => Err(ClusterProblem::Field(key, "a text of at most 255 bytes")),
+    if document[key].is_null() {
+        return Ok(default.to_owned());
     }
+    let fits = |text: &&str| text.len() <= NODE_TEXT_BYTES_MAX && !text.contains(char::is_control);
+    let text = document[key].as_str().filter(fits);
+    text.map(str::to_owned).ok_or(ClusterProblem::Field(key, "a text of at most 255 bytes"))
 }

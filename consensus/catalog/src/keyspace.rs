@@ -128,6 +128,9 @@ impl Batch {
     }
 }
 
+/// What is done with one state of the map, wherever.
+pub type Look = Box<dyn FnOnce(&dyn Read) + Send>;
+
 /// An ordered map of bytes on a disk. See the module for what callers rely on.
 pub trait Keyspace: Read + Send + Sync + 'static {
     /// Run `look` on one state of the map, while others go on writing.
@@ -137,7 +140,7 @@ pub trait Keyspace: Read + Send + Sync + 'static {
     /// writing. `look` may write to the map itself.
     ///
     /// This works on a copy, which only maps in memory can afford.
-    fn view_apart(self: Arc<Self>, look: Box<dyn FnOnce(&dyn Read) + Send>) -> BoxFuture<'static, ()> {
+    fn view_apart(self: Arc<Self>, look: Look) -> BoxFuture<'static, ()> {
         let mut copy = BTreeMap::new();
         self.view(&mut |read| {
             let everything = KeyRange { from: Vec::new(), to: None };

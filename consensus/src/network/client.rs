@@ -77,13 +77,13 @@ impl RaftNetworkV2<Types> for Client {
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
         let (request, cut) = wire::fitting(request);
-        match self.ask(Request::Append(request), &option).await? {
-            Answer::Append(AppendEntriesResponse::Success) if cut.is_some() => {
-                Ok(AppendEntriesResponse::PartialSuccess(cut))
-            }
-            Answer::Append(answer) => Ok(answer),
-            _ => Err(unexpected()),
+        let Answer::Append(answer) = self.ask(Request::Append(request), &option).await? else {
+            return Err(unexpected());
+        };
+        if cut.is_some() && answer.is_success() {
+            return Ok(AppendEntriesResponse::PartialSuccess(cut));
         }
+        Ok(answer)
     }
 
     async fn vote(
@@ -91,10 +91,10 @@ impl RaftNetworkV2<Types> for Client {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(Request::Vote(request), &option).await? {
-            Answer::Vote(answer) => Ok(answer),
-            _ => Err(unexpected()),
-        }
+        let Answer::Vote(answer) = self.ask(Request::Vote(request), &option).await? else {
+            return Err(unexpected());
+        };
+        Ok(answer)
     }
 
     async fn pre_vote(
@@ -102,10 +102,10 @@ impl RaftNetworkV2<Types> for Client {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(Request::PreVote(request), &option).await? {
-            Answer::Vote(answer) => Ok(answer),
-            _ => Err(unexpected()),
-        }
+        let Answer::Vote(answer) = self.ask(Request::PreVote(request), &option).await? else {
+            return Err(unexpected());
+        };
+        Ok(answer)
     }
 
     async fn transfer_leader(
@@ -113,10 +113,11 @@ impl RaftNetworkV2<Types> for Client {
         request: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        match self.ask(Request::TransferLeader(request), &option).await? {
-            Answer::TransferLeader(answer) => Ok(answer),
-            _ => Err(unexpected()),
-        }
+        let Answer::TransferLeader(answer) = self.ask(Request::TransferLeader(request), &option).await?
+        else {
+            return Err(unexpected());
+        };
+        Ok(answer)
     }
 
     async fn full_snapshot(

@@ -17,7 +17,7 @@ use super::snapshot;
 use super::wire::{self, Answer, FrameError, Greeting, NotWelcome, Request, Welcome};
 use crate::handle::Consensus;
 use crate::membership;
-use crate::raft::Types;
+use crate::raft::{Membership, Types};
 
 /// How long a caller may take to greet, and to send a request once it opened a stream.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -48,7 +48,7 @@ impl Consensus {
                         answers.spawn(self.clone().answer(from, out, back));
                     }
                     Err(quinn::ConnectionError::ApplicationClosed(closed))
-                        if closed.error_code == CLOSE_AMNESIA.into() =>
+                        if closed.error_code == CLOSE_AMNESIA =>
                     {
                         self.links().mark_amnesia();
                         return;
@@ -106,19 +106,15 @@ impl Consensus {
             Ok(Err(FrameError::Broken(_))) | Err(_) => return,
             Ok(Err(error)) => return tracing::warn!(node = from.0, %error, "a peer sent what is no request"),
         };
-        let answer = match request {
-            Request::Snapshot { vote, title } => {
-                let streams = (&mut out, &mut back);
-                let (raft, state) = (self.raft(), self.state());
-                let received = snapshot::receive(raft, state, self.receiving(), (vote, title), streams).await;
-                match received {
-                    Ok(response) => Answer::Snapshot(response),
-                    Err(error) => {
-                        return tracing::warn!(node = from.0, %error, "a snapshot was not received");
-                    }
-                }
+        let answer = if let Request::Snapshot { vote, title } = request {
+            let streams = (&mut out, &mut back);
+            let (raft, state) = (self.raft(), self.state());
+            match snapshot::receive(raft, state, self.receiving(), (vote, title), streams).await {
+                Ok(response) => Answer::Snapshot(response),
+                Err(error) => return tracing::warn!(node = from.0, %error, "a snapshot was not received"),
             }
-            request => self.reply(from, request).await,
+        } else {
+            self.reply(from, request).await
         };
         if let Err(error) = wire::send(&mut out, &answer).await {
             tracing::debug!(node = from.0, %error, "an answer was not sent");
@@ -153,7 +149,7 @@ impl Consensus {
                 }
                 Answer::Changed(membership::carry_out(self.raft(), change).await)
             }
-            Request::Members => Answer::Members(membership::effective(self.raft())),
+            Request::Members => Answer::Members(Membership::clone(&membership::effective(self.raft()))),
         }
     }
 }

@@ -90,18 +90,16 @@ pub(crate) async fn send(
     for number in have..title.pieces {
         let piece = spool::piece(&**state, Way::Out, number)?.ok_or(SnapshotError::Unexpected)?;
         let bytes = piece.len();
-        in_time(wire::send(&mut out, &serde_bytes(piece))).await?;
+        in_time(wire::send(&mut out, &Piece(piece))).await?;
         pace.wait(bytes).await;
     }
     let _ = out.finish(); // fails only on a stream that is reset, which the read reports
     let answer = timeout(INSTALL_TIMEOUT, wire::receive(&mut back)).await;
-    match answer.map_err(|_| SnapshotError::Stalled)?? {
-        Answer::Snapshot(response) => {
-            tracing::info!(node = peer.0.0, "a snapshot was installed");
-            Ok(response)
-        }
-        _ => Err(SnapshotError::Unexpected),
-    }
+    let Answer::Snapshot(response) = answer.map_err(|_| SnapshotError::Stalled)?? else {
+        return Err(SnapshotError::Unexpected);
+    };
+    tracing::info!(node = peer.0.0, "a snapshot was installed");
+    Ok(response)
 }
 
 /// A spool from so long ago that the log no longer joins it to the present is of no use.
@@ -114,12 +112,7 @@ fn is_recent(state: &Arc<dyn Keyspace>, title: &Title) -> Result<bool, Fault> {
 /// Entries a spool may be behind and still be sent.
 const SPOOL_AGE_ENTRIES_MAX: u64 = 500;
 
-/// postcard writes a vector of bytes byte by byte; this writes it at once.
-fn serde_bytes(piece: Vec<u8>) -> Piece {
-    Piece(piece)
-}
-
-/// The bytes of one piece.
+/// The bytes of one piece, written at once: postcard would write a vector byte by byte.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Piece(#[serde(with = "bytes_at_once")] Vec<u8>);
 

@@ -39,7 +39,7 @@ pub(super) fn of(document: &Value) -> String {
 
 fn row(status: &Value, member: &Value) -> [String; 8] {
     let voter = member["voter"] == true;
-    let state = match (&status["leader"] == &member["node"], voter, word(&member["role"])) {
+    let state = match (status["leader"] == member["node"], voter, word(&member["role"])) {
         (true, ..) => "leader",
         (false, true, _) => "voter",
         (false, false, "voter") => "learner, may vote",
