@@ -103,11 +103,11 @@ impl Sessions {
         let floor = if starts_over { u64::MAX } else { settled.max(session.settled) };
         let kept = session.replies.split_off(&floor);
         for sequence in std::mem::replace(&mut session.replies, kept).into_keys() {
-            changes.removed.push(reply_key(key.node, sequence));
+            changes.0.insert(reply_key(key.node, sequence), None);
         }
         if starts_over || settled > session.settled {
             (session.epoch, session.settled) = (key.epoch, settled);
-            changes.put.push((floor_key(key.node), encode(&(session.epoch, session.settled))));
+            changes.0.insert(floor_key(key.node), Some(encode(&(session.epoch, session.settled))));
         }
         Verdict::New
     }
@@ -116,28 +116,20 @@ impl Sessions {
     pub(crate) fn remember(&mut self, key: ProposalKey, reply: &Reply, changes: &mut Changes) {
         if let Some(session) = self.0.get_mut(&key.node) {
             session.replies.insert(key.sequence, reply.clone());
-            changes.put.push((reply_key(key.node, key.sequence), encode(reply)));
+            changes.0.insert(reply_key(key.node, key.sequence), Some(encode(reply)));
         }
     }
 }
 
-/// What the sessions want written, in order.
+/// What becomes of each row of the sessions. The last word on a row counts, so that entries applied in
+/// one group leave the same rows as the same entries applied one by one.
 #[derive(Default)]
-pub(crate) struct Changes {
-    removed: Vec<Vec<u8>>,
-    put: Vec<(Vec<u8>, Vec<u8>)>,
-}
+pub(crate) struct Changes(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
 
 impl Changes {
-    /// Add them to the batch of the entries they belong to. A node that restarted counts from 1 again,
-    /// so what is removed goes first.
+    /// Add them to the batch of the entries they belong to.
     pub(crate) fn write(self, batch: &mut Batch) {
-        for key in self.removed {
-            batch.remove(key);
-        }
-        for (key, value) in self.put {
-            batch.put(key, value);
-        }
+        batch.changes.extend(self.0);
     }
 }
 
@@ -195,6 +187,27 @@ mod tests {
         assert!(!apply(&mut sessions, key(1, 9), 9, &mut batch), "and what was before it is over");
         let replies = batch.changes.iter().filter(|(key, value)| key.starts_with(REPLIES) && value.is_some());
         assert_eq!(replies.count(), 1);
+    }
+
+    /// I-M6: how entries are grouped is up to each replica, and must not show.
+    #[test]
+    fn a_group_leaves_the_rows_of_its_entries_one_by_one() {
+        let entries = [(1, 1, 1), (1, 2, 2), (1, 3, 2), (1, 4, 4), (2, 1, 1), (2, 2, 2)];
+        let rows = |group: usize| {
+            let (mut sessions, mut map) = (Sessions::default(), BTreeMap::new());
+            for group in entries.chunks(group) {
+                let mut changes = Changes::default();
+                for (epoch, sequence, settled) in group {
+                    sessions.judge(key(*epoch, *sequence), *settled, &mut changes);
+                    sessions.remember(key(*epoch, *sequence), &Reply::Nothing, &mut changes);
+                }
+                let mut batch = Batch::default();
+                changes.write(&mut batch);
+                peerglass_catalog::apply_batch(&mut map, batch);
+            }
+            map
+        };
+        assert!((2..=6).all(|group| rows(group) == rows(1)));
     }
 
     /// I-M7: what is written is what is read back.
