@@ -114,7 +114,7 @@ pub struct TokenOptions {
 /// A member of the cluster.
 #[derive(Clone, Debug, Args)]
 pub struct MemberOptions {
-    /// Its node id or peer id, or a beginning of either that no other has; `cluster status` shows both
+    /// Its address, its node id or peer id, or a beginning of either id that no other has; see `cluster status`
     pub member: String,
     /// Which node to ask
     #[command(flatten)]

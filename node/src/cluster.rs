@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use axum::http::Method;
 use peerglass_catalog::NodeEntry;
 use peerglass_consensus::{Consensus, ConsensusDisk, ConsensusSettings};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::cli::{AdminOptions, ClusterCommand, MemberOptions, ServeOptions, TokenOptions};
@@ -127,12 +128,8 @@ async fn status(admin: &AdminOptions) -> anyhow::Result<()> {
 }
 
 async fn change(options: &MemberOptions, method: Method, action: &str) -> anyhow::Result<()> {
-    ensure!(
-        options.member.chars().all(|letter| letter.is_ascii_alphanumeric()),
-        "{:?} is neither a node id nor a peer id",
-        options.member
-    );
-    let path = format!("/v2/cluster/members/{}{action}", options.member);
+    let member = utf8_percent_encode(&options.member, NON_ALPHANUMERIC);
+    let path = format!("/v2/cluster/members/{member}{action}");
     let answer = Client::new(&options.admin)?.ask(method, &path, None).await?;
     if options.admin.json {
         println!("{}", if answer == Value::Null { json!({}) } else { answer });

@@ -8,7 +8,7 @@ use peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
 use peerglass_catalog::{
     CONTACTS_MAX, Command, JoinGrant, JoinTicket, NodeEntry, NodeId, NodeRole, Timestamp,
 };
-use peerglass_consensus::{ChangeError, ClusterStatus};
+use peerglass_consensus::{ChangeError, ClusterStatus, MemberStatus};
 use serde_json::{Value, json};
 
 use super::no_content;
@@ -117,7 +117,7 @@ fn done(result: Result<(), ChangeError>) -> Answer {
     result.map(|()| no_content()).map_err(|error| ClusterProblem::Change(error).into())
 }
 
-/// The member the path names by its node id or peer id, or by a beginning of either.
+/// The member the path names by its address, its node id or peer id, or by a beginning of either id.
 fn member(call: &Call) -> Result<NodeId, ApiError> {
     call.check(Target::Service)?;
     let name = call.param("member");
@@ -126,7 +126,10 @@ fn member(call: &Call) -> Result<NodeId, ApiError> {
 
 fn find(status: &ClusterStatus, name: &str) -> Result<NodeId, ClusterProblem> {
     let fits = |id: &str| !name.is_empty() && id.starts_with(name);
-    let exact = status.members.iter().find(|member| member.node.to_string() == name || member.peer == name);
+    let is = |member: &&MemberStatus| {
+        member.node.to_string() == name || member.peer == name || member.address == name
+    };
+    let exact = status.members.iter().find(is);
     let mut found =
         status.members.iter().filter(|member| fits(&member.node.to_string()) || fits(&member.peer));
     match (exact, found.next(), found.next()) {
@@ -153,4 +156,47 @@ fn text(document: &Value, key: &'static str, default: &str) -> Result<String, Cl
     let fits = |text: &&str| text.len() <= NODE_TEXT_BYTES_MAX && !text.contains(char::is_control);
     let text = document[key].as_str().filter(fits);
     text.map(str::to_owned).ok_or(ClusterProblem::Field(key, "a text of at most 255 bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn member(node: u64, peer: &str, address: &str) -> MemberStatus {
+        MemberStatus {
+            node,
+            peer: peer.to_owned(),
+            address: address.to_owned(),
+            site: String::new(),
+            rack: String::new(),
+            role: NodeRole::Voter,
+            voter: true,
+            lag: None,
+            silent_ms: None,
+        }
+    }
+
+    /// An operator who types half an id must not remove the wrong node.
+    #[test]
+    fn a_member_is_found_by_id_by_beginning_and_by_address_if_only_one_fits() {
+        let status = ClusterStatus {
+            cluster: String::new(),
+            node: 12,
+            term: 1,
+            leader: None,
+            last_log: 0,
+            committed: 0,
+            applied: 0,
+            snapshot: 0,
+            purged: 0,
+            members: vec![member(12, "12D3a", "10.0.0.1:9293"), member(123, "12D3b", "10.0.0.2:9293")],
+        };
+        assert_eq!(find(&status, "12"), Ok(NodeId(12)), "exact before beginning");
+        assert_eq!(find(&status, "123"), Ok(NodeId(123)));
+        assert_eq!(find(&status, "12D3b"), Ok(NodeId(123)));
+        assert_eq!(find(&status, "10.0.0.2:9293"), Ok(NodeId(123)));
+        assert!(matches!(find(&status, "1"), Err(ClusterProblem::Ambiguous(_))));
+        assert!(matches!(find(&status, "10.0.0"), Err(ClusterProblem::NoSuchMember(_))));
+        assert!(matches!(find(&status, ""), Err(ClusterProblem::NoSuchMember(_))));
+    }
 }
