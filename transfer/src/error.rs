@@ -76,8 +76,9 @@ impl From<KeepError> for UploadError {
 /// Why bytes cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum DownloadError {
-    /// This node does not hold the manifest.
-    #[error("manifest {} is not held here", .0.0)]
+    /// This node does not hold the manifest, and nor do its peers as far as they answer; or they stopped
+    /// giving it half-way.
+    #[error("manifest {} is not held here, and no peer gives it", .0.0)]
     Missing(ManifestRoot),
     /// The range reaches past the end, or ends before it begins.
     #[error("the range is not within the {size} bytes of the image")]

@@ -214,7 +214,7 @@ impl Link {
     async fn fill(&self, stream: &mut RecvStream, mut buffer: &mut [u8]) -> Result<(), AskError> {
         while !buffer.is_empty() {
             let read = self.unless_silent(stream.read(buffer)).await?.map_err(lost)?;
-            let read = read.ok_or_else(|| lost(quinn::ReadExactError::FinishedEarly(0)))?;
+            let read = read.ok_or(Breach::EndsEarly)?;
             self.heard_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
             buffer = &mut buffer[read..];
         }

@@ -29,11 +29,13 @@ pub(super) async fn hold(
         let pull = follow(&transfer, root, 0)?;
         pull.sources.offer(asker.clone());
         match pull.ended().await {
-            Ok(()) | Err(HoldRefusal::NoSource) => {}
+            // Guarded since before it began, so it is held as it was committed.
+            Ok(()) => return Ok(guard),
+            Err(HoldRefusal::NoSource) => {}
             Err(refusal) => return Err(refusal),
         }
     }
-    if is_held(&transfer, root).await? { Ok(guard) } else { Err(HoldRefusal::NoSource) }
+    Err(HoldRefusal::NoSource)
 }
 
 /// Whether all of the manifest is here, and durable.

@@ -3,12 +3,15 @@
 //! # What it promises
 //!
 //! * A blob is given only if its bytes have the digest it was asked for by.
-//! * A peer that breaks the protocol, stalls or is lost is not asked again; what it still owed is asked
-//!   of the next. One that lacks a single blob is only passed over for that blob.
+//! * A peer that breaks the protocol is not asked again. One that stalls or is lost is asked again only
+//!   when nobody else is left, after a pause, and so often only as it brings something: it may have been
+//!   restarted. What it owed is asked of the next.
+//! * One that lacks a single blob is only passed over for that blob.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -16,6 +19,7 @@ use futures::stream::FuturesUnordered;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use quinn::Connection;
+use tokio::time::sleep;
 
 use super::ask::{AskError, Link, Want, on_a_link};
 use super::wire::Breach;
@@ -26,12 +30,26 @@ use crate::workers::Workers;
 /// Peers asked at once whether they hold the manifest: one that is gone must not delay the others.
 const ASKED_AT_ONCE: usize = 4;
 
+/// Rounds over all candidates, after the first, in which nobody gave anything.
+const ROUNDS_MAX: usize = 3;
+/// Pause before each: about as long as a node takes to come back.
+const ROUND_PAUSE: Duration = Duration::from_secs(1);
+
 /// Somebody who may hold the manifest.
 #[derive(Clone)]
 pub(crate) enum Candidate {
     Node(NodeId),
     /// Whoever is at the other end.
     Asker(Connection),
+}
+
+impl Candidate {
+    fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::Node(node) => Some(*node),
+            Self::Asker(_) => None,
+        }
+    }
 }
 
 impl fmt::Display for Candidate {
@@ -47,7 +65,22 @@ impl fmt::Display for Candidate {
 struct Source {
     candidate: Candidate,
     link: Arc<Link>,
-    dropped: bool,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Good,
+    /// Until the next round.
+    Lost,
+    Banned,
+}
+
+#[derive(Default)]
+struct Found {
+    sources: Vec<Source>,
+    /// Rounds since somebody gave something.
+    rounds: usize,
 }
 
 type Asking = FuturesUnordered<BoxFuture<'static, Option<Source>>>;
@@ -69,7 +102,7 @@ pub(crate) struct Sources {
     workers: Workers,
     root: ManifestRoot,
     candidates: Mutex<VecDeque<Candidate>>,
-    found: Mutex<Vec<Source>>,
+    found: Mutex<Found>,
     /// One search at a time; the others use what it finds.
     asking: tokio::sync::Mutex<Asking>,
 }
@@ -97,7 +130,7 @@ impl Sources {
         self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn found(&self) -> MutexGuard<'_, Vec<Source>> {
+    fn found(&self) -> MutexGuard<'_, Found> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -118,6 +151,9 @@ impl Sources {
             let (received, sound) = self.verify(asked, received).await?;
             if !sound {
                 outcome = Err(Breach::WrongBytes.into());
+            }
+            if received.iter().any(Option::is_some) {
+                self.found().rounds = 0;
             }
             for (at, bytes) in missing.into_iter().zip(received) {
                 got[at] = bytes;
@@ -163,23 +199,48 @@ impl Sources {
             {
                 asking.push(Box::pin(look(Arc::clone(&self.peers), candidate, self.root)));
             }
-            if let Some(source) = asking.next().await? {
-                self.found().push(source);
+            match asking.next().await {
+                Some(Some(source)) => self.found().sources.push(source),
+                Some(None) => {}
+                None if self.begin_round() => sleep(ROUND_PAUSE).await,
+                None => return None,
             }
         }
     }
 
+    /// Whether those who were lost are worth another try.
+    fn begin_round(&self) -> bool {
+        let mut found = self.found();
+        let lost = found.sources.iter().any(|source| source.state == State::Lost);
+        if !lost || found.rounds >= ROUNDS_MAX {
+            return false;
+        }
+        found.rounds += 1;
+        let not_again = found.sources.iter().filter(|source| source.state != State::Lost);
+        let not_again: Vec<NodeId> = not_again.filter_map(|source| source.candidate.node()).collect();
+        let again = self.peers.candidates().into_iter().filter(|node| !not_again.contains(node));
+        *self.candidates() = again.map(Candidate::Node).collect();
+        true
+    }
+
     fn known(&self, from: usize) -> Option<(usize, Arc<Link>)> {
         let found = self.found();
-        let mut sources = found.iter().enumerate().skip(from).filter(|(_, source)| !source.dropped);
+        let sources = found.sources.iter().enumerate().skip(from);
+        let mut sources = sources.filter(|(_, source)| source.state == State::Good);
         sources.next().map(|(at, source)| (at, Arc::clone(&source.link)))
     }
 
     fn drop_source(&self, at: usize, error: &AskError) {
         let mut found = self.found();
-        let Some(source) = found.get_mut(at).filter(|source| !source.dropped) else { return };
-        source.dropped = true;
-        tracing::warn!(peer = %source.candidate, manifest = %self.root.0, %error, "a peer is not asked again");
+        let Some(source) = found.sources.get_mut(at).filter(|source| source.state == State::Good) else {
+            return;
+        };
+        source.state = match error {
+            AskError::Breach(_) => State::Banned,
+            AskError::Unreachable(_) | AskError::Silent | AskError::Lost(_) => State::Lost,
+        };
+        let (peer, state) = (&source.candidate, source.state);
+        tracing::warn!(%peer, ?state, manifest = %self.root.0, %error, "a peer is not asked on");
     }
 }
 
@@ -196,7 +257,7 @@ async fn look(peers: Arc<dyn Peers>, candidate: Candidate, root: ManifestRoot) -
         }
     };
     match asked {
-        Ok((link, true)) => Some(Source { candidate, link, dropped: false }),
+        Ok((link, true)) => Some(Source { candidate, link, state: State::Good }),
         Ok((_, false)) => None,
         Err(error) => {
             tracing::debug!(peer = %candidate, %error, "a peer does not say what it holds");

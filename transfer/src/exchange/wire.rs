@@ -98,6 +98,8 @@ pub(crate) enum Breach {
     WrongLength(u32),
     #[error("bytes that are not the blob asked for")]
     WrongBytes,
+    #[error("an answer that ends early")]
+    EndsEarly,
     #[error("bytes after the end")]
     TrailingBytes,
 }

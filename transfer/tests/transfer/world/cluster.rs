@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use peerglass_catalog::NodeId;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_transfer::{OpenError, PeerError, Peers, Transfer, TransferDisk, TransferSettings, Workers};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connection, Endpoint, ServerConfig};
+use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, TransportConfig};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::task::JoinSet;
 
@@ -39,11 +40,16 @@ impl Network {
         let client = client.with_protocol_versions(versions).unwrap();
         let mut client = client.with_root_certificates(roots).with_no_client_auth();
         client.alpn_protocols = vec![ALPN.to_vec()];
-        Arc::new(Self {
-            server: ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap())),
-            client: ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap())),
-            addresses: Mutex::default(),
-        })
+        // As nodes do it: a packet that says goodbye may be lost like any other.
+        let mut transport = TransportConfig::default();
+        transport.keep_alive_interval(Some(Duration::from_secs(1)));
+        transport.max_idle_timeout(Some(Duration::from_secs(3).try_into().unwrap()));
+        let transport = Arc::new(transport);
+        let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap()));
+        server.transport_config(Arc::clone(&transport));
+        let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap()));
+        client.transport_config(transport);
+        Arc::new(Self { server, client, addresses: Mutex::default() })
     }
 
     /// A socket, known as that of `node`.

@@ -30,6 +30,8 @@ pub(crate) enum Lie {
     Mute,
     /// The connection is closed in the middle.
     Die,
+    /// The same, but only once.
+    DieOnce,
     /// The question whether it holds the manifest is answered with garbage.
     Garbage,
 }
@@ -111,7 +113,8 @@ async fn answer(way: Arc<Way>, connection: Connection, mut send: SendStream, mut
         }
         false
     } else {
-        way.asked.fetch_add(1, Ordering::Relaxed) >= way.honest
+        let asked = way.asked.fetch_add(1, Ordering::Relaxed);
+        asked == way.honest || (asked > way.honest && way.lie != Lie::DieOnce)
     };
     if is_lie {
         lie(way.lie, honest, &connection, &mut send).await;
@@ -139,7 +142,7 @@ async fn lie(lie: Lie, mut bytes: Vec<u8>, connection: &Connection, send: &mut S
             drop(send.write_all(&bytes[..half]).await);
             std::future::pending::<()>().await;
         }
-        Lie::Die => {
+        Lie::Die | Lie::DieOnce => {
             drop(send.write_all(&bytes[..half]).await);
             connection.close(1_u32.into(), b"");
         }
