@@ -137,6 +137,21 @@ async fn a_cold_download_streams_while_the_pull_goes_on() {
     assert!(got == image);
 }
 
+/// A range far from where the pull is does not wait for everything in between.
+#[tokio::test]
+async fn a_far_range_does_not_wait_for_the_pull_to_come_by() {
+    let nodes = nodes(&Network::new(), 2, Workers::Inline).await;
+    let image = noise(1, 300 * MIB);
+    let size = image.len() as u64;
+    let name = root(&store(&nodes[0].transfer, &image).await.unwrap());
+    let mut download = nodes[1].transfer.download(name, 0..size).await.unwrap();
+    drop(download.next().await.unwrap().unwrap());
+    let far = read(&nodes[1].transfer, name, size - 100_000..size).await.unwrap();
+    assert!(far == image[image.len() - 100_000..]);
+    assert_eq!(nodes[1].transfer.usage().pulls, 1, "the pull was over first");
+    nodes[1].transfer.stop().await;
+}
+
 #[tokio::test]
 async fn copies_are_durable_where_they_are_said_to_be() {
     let nodes = nodes(&Network::new(), 3, Workers::Inline).await;
