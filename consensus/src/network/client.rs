@@ -123,12 +123,14 @@ impl RaftNetworkV2<Types> for Client {
     async fn full_snapshot(
         &mut self,
         vote: Vote,
-        _snapshot: RaftSnapshot,
+        snapshot: RaftSnapshot,
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        // What is sent is this node's present state, which is what was announced or newer.
-        let sent = snapshot::send(&self.links, (self.node, &self.entry), &self.state, vote, &self.pace);
+        // What is sent is a state of this node that is what was announced or newer.
+        let announced = snapshot.meta.last_log_id.map_or(0, |id| id.index);
+        let peer = (self.node, &self.entry);
+        let sent = snapshot::send(&self.links, peer, &self.state, (vote, announced), &self.pace);
         tokio::select! {
             sent = sent => sent.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error))),
             closed = cancel => Err(StreamingError::Closed(closed)),

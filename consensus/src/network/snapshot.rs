@@ -69,18 +69,18 @@ pub(crate) enum SnapshotError {
     Install(io::Error),
 }
 
-/// Send the present state to `peer`.
+/// Send to `peer` the state as it was at entry `announced`, or at a later one.
 pub(crate) async fn send(
     links: &Links,
     peer: (NodeId, &NodeEntry),
     state: &Arc<dyn Keyspace>,
-    vote: Vote,
+    (vote, announced): (Vote, u64),
     pace: &Pace,
 ) -> Result<SnapshotResponse<Types>, SnapshotError> {
     let _alone = pace.sending.try_lock().map_err(|_| SnapshotError::Busy)?;
     // A transfer that broke off goes on with the spool it began with.
     let title = match spool::title(&**state, Way::Out)? {
-        Some(title) if is_recent(state, &title)? => title,
+        Some(title) if serves(state, &title, announced)? => title,
         _ => spool::make(state).await?,
     };
     let (mut out, mut back) = links.open(peer).await?;
@@ -102,11 +102,12 @@ pub(crate) async fn send(
     Ok(response)
 }
 
-/// A spool from so long ago that the log no longer joins it to the present is of no use.
-fn is_recent(state: &Arc<dyn Keyspace>, title: &Title) -> Result<bool, Fault> {
+/// Whether a spool may be sent: Raft believes that the receiver then has everything up to `announced`,
+/// and the log must still join it to the present.
+fn serves(state: &Arc<dyn Keyspace>, title: &Title, announced: u64) -> Result<bool, Fault> {
     let applied = peerglass_catalog::keyspace::look(&**state, crate::machine::read_applied)?;
     let spooled = title.meta.last_log_id.as_ref().map_or(0, |id| id.index);
-    Ok(applied.index().saturating_sub(spooled) <= SPOOL_AGE_ENTRIES_MAX)
+    Ok(spooled >= announced && applied.index().saturating_sub(spooled) <= SPOOL_AGE_ENTRIES_MAX)
 }
 
 /// Entries a spool may be behind and still be sent.
