@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,7 @@ struct Pages {
     events: Vec<String>,
     coverage: Coverage,
     violation: Option<Violation>,
+    datagrams: blake3::Hasher,
 }
 
 impl Chronicle {
@@ -62,6 +64,16 @@ impl Chronicle {
         // To the tick: inside a tick, the order of the lines is the order of the events.
         let millis = pages.now.as_millis();
         pages.events.push(format!("{millis:>6} {who:<8} {event}"));
+    }
+
+    /// A datagram is handed to the network. Not written down one by one, because there are tens of
+    /// thousands; but a run in which one left at another time, or was longer, is another run. Their
+    /// bytes may differ, because TLS draws from the machine.
+    pub(crate) fn datagram(&self, to: IpAddr, bytes: usize) {
+        let mut pages = self.locked();
+        let millis = pages.now.as_millis().to_le_bytes();
+        pages.datagrams.update(&millis).update(to.to_string().as_bytes()).update(&bytes.to_le_bytes());
+        *pages.coverage.entry("datagrams between nodes").or_default() += 1;
     }
 
     /// Count `what` once.
@@ -92,7 +104,11 @@ impl Chronicle {
 
     /// The events, the counts and the verdict.
     pub(crate) fn close(&self) -> (Vec<String>, Coverage, Option<Violation>) {
-        let pages = std::mem::take(&mut *self.locked());
+        let mut pages = std::mem::take(&mut *self.locked());
+        if pages.coverage.contains_key("datagrams between nodes") {
+            let digest = pages.datagrams.finalize().to_hex();
+            pages.events.push(format!("the datagrams between nodes were {}", &digest[..16]));
+        }
         (pages.events, pages.coverage, pages.violation)
     }
 

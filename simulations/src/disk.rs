@@ -14,6 +14,7 @@
 //! * The machine loses power at its n-th disk operation, or its process is killed there: from then
 //!   on no sync returns and no write counts, so every await of the write paths is hit in some seed.
 
+mod digest;
 mod faults;
 mod keyspace;
 mod machine;
@@ -21,6 +22,5 @@ mod pack_file;
 mod packs;
 mod power;
 
-pub use faults::Mutation;
 pub(crate) use faults::{DISK_FULL, DiskFaults};
 pub(crate) use machine::{CrashKind, Machine};

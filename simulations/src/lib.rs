@@ -19,6 +19,7 @@ pub mod coverage;
 mod dice;
 mod disk;
 mod invariants;
+mod mutation;
 mod network;
 mod oracle;
 mod scenarios;
@@ -26,5 +27,5 @@ mod workload;
 mod world;
 
 pub use chronicle::{Coverage, Violation};
-pub use disk::Mutation;
+pub use mutation::Mutation;
 pub use world::{Options, Report, run, run_apart};

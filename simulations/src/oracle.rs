@@ -1,7 +1,7 @@
 //! What the clients of one run were told, and therefore what must be true.
 //!
-//! All clients of a run share one oracle, as they share one node. It knows nothing of how the node
-//! works: only requests, answers and the contract.
+//! All clients of a run share one oracle, whichever nodes they ask: to a client, a cluster is one
+//! registry. It knows nothing of how nodes work: only requests, answers and the contract.
 
 pub(crate) mod history;
 pub(crate) mod state;
@@ -155,9 +155,19 @@ impl Oracle {
         self.histories.values().map(History::uploads_in_flight).sum()
     }
 
-    /// The node began a new life.
-    pub(crate) fn new_life(&mut self) {
-        self.histories.values_mut().for_each(History::new_life);
+    /// No node works on anything that nobody waits for: a lone node began a new life, or all nodes
+    /// did and agree again on who leads. What was asked before and got no answer has happened by now
+    /// or never will.
+    ///
+    /// The crash of one node of several settles nothing. What it was asked may be in the logs of
+    /// others, and another node may be carrying on with what it proposed.
+    pub(crate) fn settle(&mut self) {
+        self.histories.values_mut().for_each(History::settle);
+    }
+
+    /// How many histories have more unknown outcomes than can be followed.
+    pub(crate) fn vague(&self) -> usize {
+        self.histories.values().filter(|history| history.is_vague()).count()
     }
 
     /// A read of `image` begins.

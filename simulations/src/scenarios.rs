@@ -1,9 +1,11 @@
 //! Named situations. Each seed draws one, and within it how much of everything.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::dice::Dice;
 use crate::disk::CrashKind;
+use crate::network::Conditions;
 
 /// What kind of trouble a run is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +37,73 @@ const SCENARIOS: [Scenario; 10] = [
     Scenario::Mixed,
 ];
 
+/// What can happen to a cluster that cannot happen to a lone node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Trouble {
+    /// The nodes fall into two groups that cannot reach each other (F-N4).
+    Split,
+    /// Some links carry in one direction only (SC-21).
+    OneWay,
+    /// Two groups, and one node that sees both (SC-22).
+    Bridge,
+    /// One node reaches nobody.
+    Isolate,
+    /// The leader reaches nobody (SC-04).
+    IsolateLeader,
+    /// One link goes up and down (F-N7).
+    Flap,
+    /// Links stop one by one and come back in another order (F-N5).
+    Swizzle,
+    /// Datagrams are lost, doubled, damaged, delayed (F-N1, F-N2, F-N3, F-N8).
+    BadWeather,
+    /// One node crashes (F-P1).
+    Crash,
+    /// The leader crashes (SC-01).
+    CrashLeader,
+    /// All nodes lose power at one instant (F-P4).
+    Blackout,
+    /// Every node is restarted, one after the other (F-P5).
+    RollingRestart,
+    /// A node's wall clock jumps by years (F-T1).
+    ClockJump,
+}
+
+const TROUBLES: [Trouble; 13] = [
+    Trouble::Split,
+    Trouble::OneWay,
+    Trouble::Bridge,
+    Trouble::Isolate,
+    Trouble::IsolateLeader,
+    Trouble::Flap,
+    Trouble::Swizzle,
+    Trouble::BadWeather,
+    Trouble::Crash,
+    Trouble::CrashLeader,
+    Trouble::Blackout,
+    Trouble::RollingRestart,
+    Trouble::ClockJump,
+];
+
+/// Cluster sizes, as often as they are drawn: what holds for a lone node stays tested.
+const NODES: &[usize] = &[1];
+
 /// Everything about a run that is drawn before it begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) scenario: Scenario,
+    /// How many machines there are.
+    pub(crate) nodes: usize,
+    /// Nodes whose disks fail, if disks fail at all: all of a lone node, a minority of a cluster.
+    pub(crate) failing: BTreeSet<usize>,
+    /// What happens to the cluster; nothing to a lone node.
+    pub(crate) troubles: Vec<Trouble>,
+    /// Longest pause between two troubles.
+    pub(crate) trouble_interval_ms: u64,
+    /// The network on a normal day.
+    pub(crate) weather: Conditions,
+    /// Whether the last crash before the audit takes all nodes of a cluster at one instant. A lone
+    /// node always crashes then.
+    pub(crate) ends_in_blackout: bool,
     pub(crate) clients: u64,
     pub(crate) actions_each: u64,
     /// Crashes before the final one.
@@ -75,6 +140,11 @@ impl Plan {
             Scenario::CrashLoop => dice.between(4, 12),
             Scenario::FullDisk | Scenario::FailingDisk => dice.below(3),
         };
+        let mut cluster = Dice::new(seed, "cluster");
+        let nodes = *cluster.pick(NODES);
+        let calm = scenario == Scenario::Calm;
+        let troubles = TROUBLES.into_iter().filter(|_| cluster.chance(400) && nodes > 1 && !calm);
+        let troubles = troubles.collect();
         let fills = match scenario {
             Scenario::FullDisk => true,
             Scenario::Mixed => dice.chance(400),
@@ -85,6 +155,12 @@ impl Plan {
         let full_bytes = dice.below(1 << 20);
         Self {
             scenario,
+            nodes,
+            failing: minority(nodes, &mut cluster),
+            troubles,
+            trouble_interval_ms: cluster.between(500, 4_000),
+            weather: if cluster.chance(300) { Conditions::draw(&mut cluster) } else { Conditions::default() },
+            ends_in_blackout: nodes == 1 || cluster.chance(500),
             clients: dice.between(3, 6),
             actions_each: dice.between(14, 30),
             crashes,
@@ -98,6 +174,13 @@ impl Plan {
         }
     }
 
+    /// How many of a node's lives end by a fate of its own.
+    pub(crate) fn crashes_of(&self, node: usize) -> u64 {
+        let nodes = u64::try_from(self.nodes).unwrap_or(1);
+        let node = u64::try_from(node).unwrap_or(0);
+        self.crashes / nodes + u64::from(node < self.crashes % nodes)
+    }
+
     /// How the next life ends.
     pub(crate) fn fate(&self, dice: &mut Dice) -> Fate {
         let kind = if dice.chance(750) { CrashKind::PowerCut } else { CrashKind::Kill };
@@ -108,4 +191,12 @@ impl Plan {
             false => Fate::After(Duration::from_millis(dice.magnitude(12)), kind),
         }
     }
+}
+
+/// Fewer than half of the nodes; the only one of one.
+fn minority(nodes: usize, dice: &mut Dice) -> BTreeSet<usize> {
+    let most = ((nodes - 1) / 2).max(1);
+    let count = 1 + dice.index(most);
+    let first = dice.index(nodes);
+    (first..first + count).map(|node| node % nodes).collect()
 }

@@ -1,23 +1,28 @@
-//! One run: a node, its machine, its clients, and the time they share.
+//! One run: nodes, their machines, their clients, and the time they share.
 //!
-//! The node is the real one: [`peerglass::assemble`] with the surroundings of this world. A run has
-//! three parts. Clients work while the disks fail and lives end; then faults stop, power is cut once
-//! more, and an [audit](audit) looks at everything; what every answer of the run promised must be
-//! there, and nothing else.
+//! The nodes are real ones: [`peerglass::assemble`] with the surroundings of this world. A run has
+//! three parts. Clients work while disks fail, lives end and the network breaks; then faults stop,
+//! power is cut once more, and an [audit](audit) looks at everything; what every answer of the run
+//! promised must be there, and nothing else.
 
 mod audit;
 mod berth;
+mod power;
+mod storm;
 
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
+use tokio::task::JoinSet;
 use turmoil::Sim;
 
 use self::berth::Berth;
+use self::storm::{Deed, Storm};
 use crate::chronicle::{Chronicle, Coverage, Violation};
-use crate::disk::{CrashKind, DiskFaults, Machine, Mutation};
-use crate::network::NODE;
+use crate::dice::Dice;
+use crate::disk::{DiskFaults, Machine};
+use crate::mutation::Mutation;
+use crate::network::{CLIENTS, Crashes, Links, Weather, host};
 use crate::oracle::Oracle;
 use crate::scenarios::Plan;
 use crate::workload::{Client, Scene};
@@ -71,16 +76,15 @@ impl Report {
 ///
 /// # Panics
 ///
-/// When the node panics, which is a violation in itself (I-S1).
+/// When a node panics, which is a violation in itself (I-S1).
 pub fn run(seed: u64, options: Options) -> Report {
     let chronicle = Chronicle::default();
     let plan = Plan::draw(seed);
     chronicle.note("world", format_args!("{plan:?}"));
-    let faults = DiskFaults::draw(seed, options.mutation, chronicle.clone());
     let oracle = Arc::new(Mutex::new(Oracle::new(chronicle.clone())));
-    let scene = Scene { seed, chronicle: chronicle.clone(), oracle, crashes: Arc::default() };
-    let berth = Berth::new(seed, plan.clone(), Machine::new(seed, faults), scene.clone());
-    let mut world = World { plan, scene, berth, down_until: None };
+    let crashes = Crashes::none(plan.nodes);
+    let scene = Scene { seed, chronicle: chronicle.clone(), oracle, nodes: plan.nodes, crashes };
+    let mut world = World::new(plan, scene, options);
     let mut sim = turmoil::Builder::new()
         .rng_seed(seed)
         .epoch(UNIX_EPOCH + Duration::from_secs(EPOCH_S))
@@ -89,6 +93,8 @@ pub fn run(seed: u64, options: Options) -> Report {
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(4))
         .tcp_capacity(1_024)
+        // Queues are modelled before turmoil, where they can be counted.
+        .udp_capacity(4_096)
         .build();
     world.play(&mut sim);
     let elapsed = sim.elapsed();
@@ -100,35 +106,78 @@ pub fn run(seed: u64, options: Options) -> Report {
 struct World {
     plan: Plan,
     scene: Scene,
-    berth: Berth,
-    /// While the machine is off: until when.
-    down_until: Option<Duration>,
+    berths: Vec<Berth>,
+    links: Links,
+    weather: Weather,
+    storm: Storm,
+    /// Which machines are off, and until when.
+    down_until: Vec<Option<Duration>>,
+    /// Hosts that talk to nodes and are none.
+    listeners: Vec<&'static str>,
 }
 
 impl World {
-    fn play(&mut self, sim: &mut Sim<'_>) {
-        let berth = self.berth.clone();
-        sim.host(NODE, move || berth.clone().live());
-        for client in 0..self.plan.clients {
-            let name = client_name(client);
-            let work = Client::new(&name, self.scene.clone()).work(self.plan.actions_each);
-            sim.client(name, async move {
-                work.await;
-                Ok(())
-            });
+    fn new(plan: Plan, scene: Scene, options: Options) -> Self {
+        let (seed, nodes) = (scene.seed, plan.nodes);
+        let (weather, states) = (Weather::default(), Arc::default());
+        let berth = |node| {
+            let (states, chronicle) = (Arc::clone(&states), scene.chronicle.clone());
+            let faults = DiskFaults::draw(seed, node, options.mutation, states, chronicle);
+            let machine = Machine::new(seed, &host(node), faults);
+            Berth::new(node, plan.clone(), machine, scene.clone(), weather.clone())
+        };
+        Self {
+            berths: (0..nodes).map(berth).collect(),
+            links: Links::whole(nodes),
+            storm: Storm::new(seed, &plan, Duration::ZERO),
+            weather,
+            down_until: vec![None; nodes],
+            listeners: Vec::new(),
+            plan,
+            scene,
         }
-        self.berth.machine().faults.arm(self.plan.disk_fails);
+    }
+
+    fn play(&mut self, sim: &mut Sim<'_>) {
+        for (node, berth) in self.berths.iter().enumerate() {
+            let berth = berth.clone();
+            sim.host(host(node), move || berth.clone().live());
+        }
+        self.lay_links(sim);
+        self.begin_faults();
+        sim.client(CLIENTS, clients(self.scene.clone(), self.plan.clone()));
+        self.listeners.push(CLIENTS);
         self.step_until_done(sim);
         if self.scene.chronicle.is_violated() {
             return;
         }
         self.heal(sim);
-        let audit = audit::run(self.scene.clone(), self.berth.clone(), self.plan.rot);
-        sim.client("audit", async move {
+        let audit = audit::run(self.scene.clone(), self.berths.clone(), self.plan.clone());
+        sim.client(audit::HOST, async move {
             audit.await;
             Ok(())
         });
+        self.listeners.push(audit::HOST);
         self.step_until_done(sim);
+    }
+
+    /// Some links are longer than others. Each has one length: turmoil draws a delay for each
+    /// datagram, and with a choice it would put all of them out of order.
+    fn lay_links(&self, sim: &Sim<'_>) {
+        let mut dice = Dice::new(self.scene.seed, "links");
+        for one in 0..self.plan.nodes {
+            for other in one + 1..self.plan.nodes {
+                let delay = Duration::from_millis(dice.between(1, 6));
+                sim.set_link_latency(host(one), host(other), delay);
+            }
+        }
+    }
+
+    fn begin_faults(&self) {
+        self.weather.set(self.plan.weather);
+        for &node in &self.plan.failing {
+            self.berths[node].machine().faults.arm(self.plan.disk_fails);
+        }
     }
 
     /// Step until every client is done or a promise is broken.
@@ -146,6 +195,7 @@ impl World {
                 }
             }
             self.mind_room(sim.elapsed());
+            self.mind_storm(sim);
             self.mind_power(sim);
         }
     }
@@ -154,10 +204,14 @@ impl World {
     /// unsynced when the clients went away.
     fn heal(&mut self, sim: &mut Sim<'_>) {
         self.scene.chronicle.note("world", format_args!("faults end"));
-        self.berth.heal();
+        self.berths.iter().for_each(Berth::heal);
         self.plan.full = None;
-        if self.down_until.is_none() {
-            self.crash(sim, CrashKind::PowerCut);
+        self.plan.troubles.clear();
+        self.storm = Storm::new(self.scene.seed, &self.plan, sim.elapsed());
+        self.weather.set(Default::default());
+        self.links.set(sim, Default::default());
+        if self.plan.ends_in_blackout {
+            self.black_out(sim);
         }
     }
 
@@ -166,41 +220,51 @@ impl World {
             Some((from, until, bytes)) if from <= now && now < until => bytes,
             Some(_) | None => u64::MAX,
         };
-        self.berth.machine().faults.limit_packs(max);
-    }
-
-    /// Take the node down when its power is gone or it ended, and up again some time later.
-    fn mind_power(&mut self, sim: &mut Sim<'_>) {
-        match self.down_until {
-            Some(until) if sim.elapsed() >= until => {
-                self.down_until = None;
-                sim.bounce(NODE);
-            }
-            Some(_) => {}
-            None => {
-                if let Some(kind) = self.berth.is_over(sim.elapsed()) {
-                    self.crash(sim, kind);
-                }
-            }
+        for &node in &self.plan.failing {
+            self.berths[node].machine().faults.limit_packs(max);
         }
     }
 
-    fn crash(&mut self, sim: &mut Sim<'_>, kind: CrashKind) {
-        // The disks first: what the dying tasks do when they are dropped reaches nothing any more.
-        self.berth.crash(kind);
-        // Nor do goodbyes reach the clients. A machine that loses power sends none, and the order in
-        // which tokio drops tasks depends on how many it ran before in this process.
-        let clients: Vec<String> = (0..self.plan.clients).map(client_name).collect();
-        clients.iter().for_each(|client| sim.partition(NODE, client.as_str()));
-        sim.crash(NODE);
-        clients.iter().for_each(|client| sim.repair(NODE, client.as_str()));
-        self.scene.crashes.fetch_add(1, Ordering::Relaxed);
-        self.down_until = Some(sim.elapsed() + self.berth.downtime());
+    fn mind_storm(&mut self, sim: &mut Sim<'_>) {
+        let leader = (0..self.berths.len()).find(|node| self.is_ready(*node) && self.berths[*node].leads());
+        for deed in self.storm.deeds(sim.elapsed(), leader) {
+            self.scene.chronicle.note("world", format_args!("{deed:?}"));
+            self.carry_out(sim, deed);
+        }
+    }
+
+    fn carry_out(&mut self, sim: &mut Sim<'_>, deed: Deed) {
+        match deed {
+            Deed::Cut(what, cut) => {
+                if !cut.is_empty() {
+                    self.scene.chronicle.count(what);
+                }
+                self.links.set(sim, cut);
+            }
+            Deed::Switch((from, to), _) if from == to => {}
+            Deed::Switch(way, down) => {
+                self.scene.chronicle.count("F-N5 link switched");
+                self.links.switch(sim, way, down);
+            }
+            Deed::Weather(conditions) => self.weather.set(conditions),
+            Deed::Crash(node, kind) => self.crash(sim, node, kind),
+            Deed::Blackout => self.black_out(sim),
+            Deed::Restart(node) => self.berths[node].ask_to_stop(),
+            Deed::ShiftClock(node, seconds) => self.berths[node].shift_clock(seconds),
+        }
     }
 }
 
-fn client_name(client: u64) -> String {
-    format!("client{client}")
+/// All clients of a run, on one host. They differ in which node they ask, not in where they are.
+async fn clients(scene: Scene, plan: Plan) -> turmoil::Result {
+    let mut working = JoinSet::new();
+    for client in 0..plan.clients {
+        working.spawn_local(Client::new(&format!("client{client}"), scene.clone()).work(plan.actions_each));
+    }
+    while let Some(done) = working.join_next().await {
+        done?;
+    }
+    Ok(())
 }
 
 /// Run `seed` on a thread of its own, and report a panic as what it is.

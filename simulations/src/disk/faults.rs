@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
+use crate::invariants::same_state::States;
+use crate::mutation::Mutation;
 
 /// Counted whenever an append to a pack finds no room.
 pub(super) const PACKS_FULL: &str = "F-D8 pack disk full";
@@ -13,17 +15,6 @@ pub(super) const PACKS_FULL: &str = "F-D8 pack disk full";
 pub(super) const DATABASE_FULL: &str = "F-D8 database full";
 /// What explains an answer of 413.
 pub(crate) const DISK_FULL: [&str; 2] = [PACKS_FULL, DATABASE_FULL];
-
-/// A known bug, put back below the product code: the disk lies about one kind of sync.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Mutation {
-    /// Syncs of the Raft log return at once and make nothing durable: acknowledging before fsync.
-    AckBeforeFsync,
-    /// Syncs of packs return at once and make nothing durable.
-    PackSyncSkipped,
-    /// Syncs of the pack directory return at once and make nothing durable.
-    DirectorySyncSkipped,
-}
 
 /// One of the things a node syncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,9 +43,14 @@ impl Place {
     }
 }
 
-/// The faults of one run. Shared by its disks; off unless armed.
+/// The faults of one machine. Shared by its disks; off unless armed.
 pub(crate) struct DiskFaults {
     pub(crate) chronicle: Chronicle,
+    node: usize,
+    /// Put before the names of its places in the chronicle.
+    label: String,
+    /// What the catalogs of all nodes hold.
+    states: Arc<Mutex<States>>,
     mutation: Option<Mutation>,
     armed: AtomicBool,
     /// Most bytes the packs may take together.
@@ -75,10 +71,16 @@ struct Drawn {
 }
 
 impl DiskFaults {
-    /// Draw the faults of the run `seed`. Each class is off in about half of the runs, so that some
-    /// runs have much of one and others a bit of all.
-    pub(crate) fn draw(seed: u64, mutation: Option<Mutation>, chronicle: Chronicle) -> Arc<Self> {
-        let mut dice = Dice::new(seed, "disk faults");
+    /// Draw the faults of a node's machine in the run `seed`. Each class is off in about half of the
+    /// runs, so that some runs have much of one and others a bit of all.
+    pub(crate) fn draw(
+        seed: u64,
+        node: usize,
+        mutation: Option<Mutation>,
+        states: Arc<Mutex<States>>,
+        chronicle: Chronicle,
+    ) -> Arc<Self> {
+        let mut dice = Dice::new(seed, &format!("disk faults of node {node}"));
         let mut class = |per_mille, times| if dice.chance(500) { (per_mille, times) } else { (0, 0) };
         let failing_syncs = class(12, 2);
         let failing_calls = class(4, 3);
@@ -86,6 +88,9 @@ impl DiskFaults {
         let slow_per_mille = class(40, 0).0;
         Arc::new(Self {
             chronicle,
+            node,
+            label: format!("{node}."),
+            states,
             mutation,
             armed: AtomicBool::new(false),
             packs_bytes_max: AtomicU64::new(u64::MAX),
@@ -99,6 +104,9 @@ impl DiskFaults {
     pub(crate) fn none() -> Arc<Self> {
         Arc::new(Self {
             chronicle: Chronicle::default(),
+            node: 0,
+            label: String::new(),
+            states: Arc::default(),
             mutation: None,
             armed: AtomicBool::new(false),
             packs_bytes_max: AtomicU64::new(u64::MAX),
@@ -110,6 +118,11 @@ impl DiskFaults {
                 full_databases: (0, 0),
             }),
         })
+    }
+
+    /// Write an event at `place` down.
+    pub(crate) fn note(&self, place: Place, event: std::fmt::Arguments<'_>) {
+        self.chronicle.note(&format!("{}{}", self.label, place.name()), event);
     }
 
     /// Let faults happen, or not. Crashes lose unsynced writes either way.
@@ -130,15 +143,28 @@ impl DiskFaults {
     /// Whether a known bug makes syncs of `place` lie (F-D13).
     pub(crate) fn lies(&self, place: Place) -> bool {
         let lying = match self.mutation {
-            None => return false,
             Some(Mutation::AckBeforeFsync) => Place::Log,
             Some(Mutation::PackSyncSkipped) => Place::Pack,
             Some(Mutation::DirectorySyncSkipped) => Place::Directory,
+            Some(_) | None => return false,
         };
         if lying == place {
             self.chronicle.count("F-D13 sync that lied");
         }
         lying == place
+    }
+
+    /// The catalog has this digest once it carries the applied mark `mark`.
+    pub(super) fn compare_state(&self, mark: &[u8], digest: u128) {
+        let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(drifted) = states.check(self.node, mark, digest) {
+            self.chronicle.violate(drifted);
+        }
+    }
+
+    /// Whether a known bug is put back.
+    pub(super) fn has(&self, mutation: Mutation) -> bool {
+        self.mutation == Some(mutation)
     }
 
     /// How long the next sync takes.

@@ -12,9 +12,11 @@ use peerglass_catalog::apply_batch;
 use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, Fault, KeyRange, Keyspace, Read};
 use tokio::time::{Instant, sleep_until};
 
+use super::digest::{APPLIED, MapDigest};
 use super::faults::{DATABASE_FULL, DiskFaults, Place};
 use super::power::Power;
 use crate::dice::Dice;
+use crate::mutation::Mutation;
 
 type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -31,18 +33,25 @@ pub(crate) struct KeyspaceCore {
     live: Map,
     /// A sync failed: nothing after that point becomes durable in this life.
     holed: bool,
+    /// Of `live`, where it is a state that replicas share.
+    digest: MapDigest,
+    /// Rows that a known bug keeps back until the next batch.
+    late: Batch,
 }
 
 impl KeyspaceCore {
-    pub(crate) fn new(place: Place, seed: u64) -> Arc<RwLock<Self>> {
+    /// An empty one. Its dice are those of `machine`.
+    pub(crate) fn new(place: Place, seed: u64, machine: &str) -> Arc<RwLock<Self>> {
         Arc::new(RwLock::new(Self {
             place,
-            dice: Dice::new(seed, place.name()),
+            dice: Dice::new(seed, &format!("{} of {machine}", place.name())),
             durable: Map::new(),
             unsynced: VecDeque::new(),
             synced: 0,
             live: Map::new(),
             holed: false,
+            digest: MapDigest::default(),
+            late: Batch::default(),
         }))
     }
 
@@ -66,6 +75,7 @@ impl KeyspaceCore {
         self.make_durable(self.synced + survive as u64);
         self.unsynced.clear();
         self.live = self.durable.clone();
+        self.look_anew();
         (unsynced - survive) as u64
     }
 
@@ -77,8 +87,45 @@ impl KeyspaceCore {
         for batch in &self.unsynced {
             apply_batch(&mut self.live, batch.clone());
         }
+        self.look_anew();
+    }
+
+    fn look_anew(&mut self) {
+        self.late = Batch::default();
+        if self.place == Place::State {
+            self.digest = MapDigest::of(&self.live);
+        }
+    }
+
+    /// Forget one row for good, as a known bug does.
+    pub(crate) fn forget(&mut self, key: &[u8]) {
+        self.durable.remove(key);
+        self.live.remove(key);
+    }
+
+    /// What of `batch` can become durable: all of it, unless a known bug keeps something back.
+    fn kept(&mut self, mut batch: Batch, faults: &DiskFaults) -> Batch {
+        if self.place == Place::Log && faults.has(Mutation::VoteNotPersisted) {
+            batch.changes.remove(VOTE);
+        }
+        if self.place == Place::State && faults.has(Mutation::AppliedTwice) {
+            let late = std::mem::take(&mut self.late);
+            let (now, later) =
+                std::mem::take(&mut batch.changes).into_iter().partition(|(key, _)| !is_position(key));
+            (batch.changes, self.late.changes) = (now, later);
+            batch.changes.extend(late.changes);
+        }
+        batch
     }
 }
+
+/// Whether a row of the state says what was applied, and not what came of it.
+fn is_position(key: &[u8]) -> bool {
+    key == APPLIED || key.starts_with(b"#f") || key.starts_with(b"#r")
+}
+
+/// Where a Raft log keeps the term and the vote.
+pub(super) const VOTE: &[u8] = b"v";
 
 /// One life's handle to a keyspace.
 pub(crate) struct SimKeyspace {
@@ -95,7 +142,7 @@ impl SimKeyspace {
     }
 
     fn note(&self, event: std::fmt::Arguments<'_>) {
-        self.faults.chronicle.note(self.place.name(), event);
+        self.faults.note(self.place, event);
     }
 
     fn read(&self) -> RwLockReadGuard<'_, KeyspaceCore> {
@@ -132,9 +179,17 @@ impl Keyspace for SimKeyspace {
         }
         let on = self.power.operation();
         let mut core = self.edit();
+        if self.place == Place::State {
+            let KeyspaceCore { digest, live, .. } = &mut *core;
+            digest.follow(live, &batch);
+            if let Some(Some(mark)) = batch.changes.get(APPLIED) {
+                self.faults.compare_state(mark, digest.value());
+            }
+        }
         apply_batch(&mut core.live, batch.clone());
         if on {
             self.note(format_args!("write {} {} bytes", core.end(), weight(&batch)));
+            let batch = core.kept(batch, &self.faults);
             core.unsynced.push_back(batch);
         }
         Ok(())
@@ -194,7 +249,7 @@ mod tests {
     async fn a_power_cut_takes_a_tail_and_nothing_synced() {
         let mut survived = std::collections::BTreeSet::new();
         for seed in 0..50 {
-            let core = KeyspaceCore::new(Place::Log, seed);
+            let core = KeyspaceCore::new(Place::Log, seed, "test");
             let disk = handle(&core);
             disk.write(put(0)).unwrap();
             disk.sync().await.unwrap();
@@ -210,7 +265,7 @@ mod tests {
     /// A doomed life sees its own writes, and the disk does not.
     #[tokio::test(start_paused = true)]
     async fn nothing_reaches_the_disk_after_the_cut() {
-        let core = KeyspaceCore::new(Place::Log, 1);
+        let core = KeyspaceCore::new(Place::Log, 1, "test");
         let power = Arc::new(Power::new(Some(2)));
         let doomed = SimKeyspace::new(Arc::clone(&core), power, DiskFaults::none());
         doomed.write(put(1)).unwrap();

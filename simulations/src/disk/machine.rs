@@ -6,9 +6,10 @@ use peerglass::Disk;
 use peerglass_transfer::PackId;
 
 use super::faults::{DiskFaults, Place};
-use super::keyspace::{KeyspaceCore, SimKeyspace};
+use super::keyspace::{KeyspaceCore, SimKeyspace, VOTE};
 use super::packs::{PacksCore, SimPacks};
 use super::power::Power;
+use crate::mutation::Mutation;
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +31,13 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// A machine with empty disks that is switched off.
-    pub(crate) fn new(seed: u64, faults: Arc<DiskFaults>) -> Self {
+    /// The machine `name` with empty disks, switched off.
+    pub(crate) fn new(seed: u64, name: &str, faults: Arc<DiskFaults>) -> Self {
         Self {
-            log: KeyspaceCore::new(Place::Log, seed),
-            state: KeyspaceCore::new(Place::State, seed),
-            index: KeyspaceCore::new(Place::Index, seed),
-            packs: PacksCore::new(seed),
+            log: KeyspaceCore::new(Place::Log, seed, name),
+            state: KeyspaceCore::new(Place::State, seed, name),
+            index: KeyspaceCore::new(Place::Index, seed, name),
+            packs: PacksCore::new(seed, name),
             faults,
             power: Arc::new(Power::new(Some(0))),
         }
@@ -45,6 +46,9 @@ impl Machine {
     /// Begin a life whose power fails at disk operation `off_at`.
     pub(crate) fn start(&mut self, off_at: Option<u64>) -> Disk {
         self.power = Arc::new(Power::new(off_at));
+        if self.faults.has(Mutation::TermForgotten) {
+            edit(&self.log).forget(VOTE);
+        }
         let keyspace = |core: &Arc<RwLock<KeyspaceCore>>| {
             Arc::new(SimKeyspace::new(Arc::clone(core), Arc::clone(&self.power), Arc::clone(&self.faults)))
         };

@@ -105,7 +105,7 @@ pub(crate) struct SimFile {
 
 impl SimFile {
     fn note(&self, event: std::fmt::Arguments<'_>) {
-        self.faults.chronicle.note(Place::Pack.name(), format_args!("{} {event}", self.pack));
+        self.faults.note(Place::Pack, format_args!("{} {event}", self.pack));
     }
 
     fn broken(&self, what: &'static str) -> io::Error {

@@ -33,9 +33,10 @@ pub(crate) struct PacksCore {
 }
 
 impl PacksCore {
-    pub(crate) fn new(seed: u64) -> Arc<Mutex<Self>> {
+    /// None. Their dice are those of `machine`.
+    pub(crate) fn new(seed: u64, machine: &str) -> Arc<Mutex<Self>> {
         Arc::new(Mutex::new(Self {
-            dice: Dice::new(seed, "packs"),
+            dice: Dice::new(seed, &format!("packs of {machine}")),
             durable: Listing::new(),
             unsynced: VecDeque::new(),
             synced: 0,
@@ -153,7 +154,7 @@ impl SimPacks {
     }
 
     fn note(&self, event: std::fmt::Arguments<'_>) {
-        self.faults.chronicle.note(Place::Directory.name(), event);
+        self.faults.note(Place::Directory, event);
     }
 
     fn file(&self, pack: PackId, bytes: SharedBytes) -> Arc<dyn PackFile> {

@@ -1,7 +1,7 @@
 //! Everything that may be true of one image, given what its clients were told.
 //!
-//! A request whose outcome is unknown may have happened, or may happen later, as long as the node
-//! that took it lives. So a [`History`] holds every [`Hypothesis`] that the answers so far allow: a
+//! A request whose outcome is unknown may have happened, or may happen later, as long as any node
+//! may still carry it out. So a [`History`] holds every [`Hypothesis`] that the answers so far allow: a
 //! state, and the requests that have not happened yet in it. An answer strikes out those that
 //! contradict it; when none is left, the node broke a promise. This is the search of a
 //! linearizability checker, done as the run goes, one image at a time (I-M1).
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::state::{Op, State};
 
 /// Hypotheses beyond which a history is given up as too vague to check. Rare: it takes many unknown
-/// outcomes on one image in one life of the node.
+/// outcomes on one image between two settlements.
 const HYPOTHESES_MAX: usize = 4_000;
 
 /// What an upload is told while another one holds the image.
@@ -124,9 +124,8 @@ impl History {
         }
     }
 
-    /// The node began a new life: what it was asked before and nobody waits for either happened by
-    /// now or never will.
-    pub(crate) fn new_life(&mut self) {
+    /// What was asked before and nobody waits for either happened by now or never will.
+    pub(crate) fn settle(&mut self) {
         let over: Vec<OpId> =
             self.pending.iter().filter(|(_, op)| !op.in_flight).map(|(id, _)| *id).collect();
         for id in over {

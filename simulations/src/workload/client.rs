@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::observed::{Observed, PROPERTY_PREFIX};
 use super::request;
 use crate::chronicle::Chronicle;
 use crate::dice::Dice;
-use crate::network::{Answer, RequestBody, Wire};
+use crate::network::{Answer, Crashes, RequestBody, Wire};
 use crate::oracle::state::{Change, Life, Op, Record};
 use crate::oracle::{Asked, Ending, Oracle};
 
@@ -31,8 +30,10 @@ pub(crate) struct Scene {
     pub(crate) seed: u64,
     pub(crate) chronicle: Chronicle,
     pub(crate) oracle: Arc<Mutex<Oracle>>,
-    /// How often the node's machine crashed so far.
-    pub(crate) crashes: Arc<AtomicU64>,
+    /// How many nodes there are.
+    pub(crate) nodes: usize,
+    /// How often their machines crashed so far.
+    pub(crate) crashes: Crashes,
 }
 
 impl Scene {
@@ -53,19 +54,30 @@ pub(crate) enum Downloaded {
 }
 
 /// One client with a connection or two.
+///
+/// It asks one node as long as that answers, and then another.
 pub(crate) struct Client {
     pub(super) name: String,
     pub(super) dice: Dice,
     pub(super) scene: Scene,
     pub(super) wire: Wire,
+    /// Whether it turns to another node when its own does not answer.
+    roams: bool,
     created: u64,
 }
 
 impl Client {
     pub(crate) fn new(name: &str, scene: Scene) -> Self {
-        let dice = Dice::new(scene.seed, name);
-        let wire = Wire::new(Arc::clone(&scene.crashes));
-        Self { name: name.to_owned(), dice, scene, wire, created: 0 }
+        let mut dice = Dice::new(scene.seed, name);
+        let home = dice.index(scene.nodes);
+        let wire = Wire::new(home, scene.crashes.clone());
+        Self { name: name.to_owned(), dice, scene, wire, roams: true, created: 0 }
+    }
+
+    /// Ask `node` from now on, whatever it answers.
+    pub(crate) fn stay_at(&mut self, node: usize) {
+        self.roams = false;
+        self.wire.turn_to(node);
     }
 
     /// Do `actions` things, one after the other.
@@ -120,11 +132,24 @@ impl Client {
     ) -> Answer {
         let answer = self.wire.ask(request, patience).await;
         self.note(what, &answer);
+        self.roam(&answer);
         answer
+    }
+
+    /// Turn to another node when this one could not help.
+    pub(super) fn roam(&mut self, answer: &Answer) {
+        let helped = matches!(answer, Answer::Whole { status: 0..500, .. });
+        if !helped && self.roams && self.scene.nodes > 1 {
+            let others = (0..self.scene.nodes).filter(|node| *node != self.wire.node());
+            let others: Vec<usize> = others.collect();
+            self.wire.turn_to(*self.dice.pick(&others));
+            self.scene.chronicle.count("client turned to another node");
+        }
     }
 
     pub(super) fn note(&self, what: &str, answer: &Answer) {
         let chronicle = &self.scene.chronicle;
+        let what = &format!("{}: {what}", self.wire.node());
         match answer {
             Answer::Whole { status, body, .. } => {
                 chronicle

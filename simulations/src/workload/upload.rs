@@ -1,7 +1,5 @@
 //! Uploads: whole ones, broken ones, and two at once.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use futures::future::join;
 
@@ -46,14 +44,14 @@ impl Client {
         self.send(image, Sending { announced, cut_after, ..sending }).await;
     }
 
-    /// Two uploads to one image at once: at most one may win (SC-05).
+    /// Two uploads to one image at once, perhaps through two nodes: at most one may win (SC-05).
     pub(super) async fn race(&mut self, image: &str) {
         let (one, other) = (self.sending(), self.sending());
         let (asked, bytes, dice) = self.prepare(image, one);
         let (asked_too, bytes_too, dice_too) = self.prepare(image, other);
         self.scene.chronicle.count("two uploads to one image at once");
         let file = format!("{}/file", path(image));
-        let mut second = Wire::new(Arc::clone(&self.scene.crashes));
+        let mut second = Wire::new(self.dice.index(self.scene.nodes), self.scene.crashes.clone());
         let (answer, answer_too) = join(
             self.wire.ask(request::upload(&file, bytes, one, dice), PATIENCE_FOR_BYTES),
             second.ask(request::upload(&file, bytes_too, other, dice_too), PATIENCE_FOR_BYTES),
@@ -92,6 +90,7 @@ impl Client {
         // What the node did not read of the body is still on its way.
         if ending != Ending::Done {
             self.wire.hang_up();
+            self.roam(answer);
         }
         ending
     }

@@ -1,17 +1,23 @@
 //! The look at everything after the last fault.
 //!
 //! Nothing fails any more, so every request must succeed, and everything must come to rest: the
-//! list is complete, every complete image downloads, nothing is stuck, no byte is leaked.
+//! list is complete on every node, every complete image downloads from every node, nothing is stuck,
+//! no byte is leaked.
 
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use super::berth::Berth;
+use crate::dice::Dice;
 use crate::invariants::{independent, listed_once, no_leak, not_stuck, whole};
 use crate::oracle::Ending;
+use crate::scenarios::Plan;
 use crate::workload::observed::Observed;
 use crate::workload::{Client, Downloaded, Scene};
+
+/// The host of the client that looks at everything.
+pub(super) const HOST: &str = "audit";
 
 /// Time a healed node has before it must answer, and before it must have come to rest.
 const REST_S: u64 = 30;
@@ -21,20 +27,39 @@ const ROTTEN_BITS: u32 = 20;
 
 struct Audit {
     scene: Scene,
-    berth: Berth,
+    berths: Vec<Berth>,
     client: Client,
+    dice: Dice,
 }
 
 /// Look at everything. Broken promises end up in the chronicle.
-pub(super) async fn run(scene: Scene, berth: Berth, rot: bool) {
+pub(super) async fn run(scene: Scene, berths: Vec<Berth>, plan: Plan) {
     let client = Client::new("audit", scene.clone());
-    let mut audit = Audit { scene, berth, client };
-    if let Some(images) = audit.wait_for_list().await {
-        audit.look(images, rot).await;
+    let dice = Dice::new(scene.seed, "where the audit looks");
+    let mut audit = Audit { scene, berths, client, dice };
+    let mut images = None;
+    for node in 0..audit.berths.len() {
+        audit.client.stay_at(node);
+        images = audit.wait_for_list().await;
+        if images.is_none() {
+            return;
+        }
     }
+    if plan.ends_in_blackout {
+        // Every node lives anew, and they have just agreed on what to answer.
+        audit.scene.oracle().settle();
+    }
+    let vague = audit.scene.oracle().vague() as u64;
+    audit.scene.chronicle.count_many("images too vague to check", vague);
+    audit.look(images.unwrap_or_default(), plan.rot).await;
 }
 
 impl Audit {
+    /// Ask any node next.
+    fn turn(&mut self) {
+        self.client.stay_at(self.dice.index(self.berths.len()));
+    }
+
     /// The list, once the node answers.
     async fn wait_for_list(&mut self) -> Option<Vec<Observed>> {
         for _ in 0..REST_S * 5 {
@@ -57,11 +82,13 @@ impl Audit {
         }
         let known = self.scene.oracle().ids();
         for image in known {
+            self.turn();
             self.client.show(&image).await;
         }
         let interrupted = self.interrupt_uploads().await;
         self.settle().await;
         for image in interrupted {
+            self.turn();
             if self.client.upload_whole(&image).await != Ending::Done {
                 self.scene.chronicle.violate(not_stuck::stuck(&image, "it takes no second upload", REST_S));
             }
@@ -85,6 +112,7 @@ impl Audit {
     async fn interrupt_uploads(&mut self) -> Vec<String> {
         let mut interrupted = Vec::new();
         for announced in [true, false] {
+            self.turn();
             if let Some(image) = self.client.create().await {
                 self.client.upload_cut(&image, announced).await;
                 interrupted.push(image);
@@ -96,6 +124,7 @@ impl Audit {
     /// The ids of all images, once none of them is in the middle of something.
     async fn settle(&mut self) -> Vec<String> {
         for _ in 0..REST_S {
+            self.turn();
             let Some(images) = self.client.list().await else { continue };
             if images.iter().all(|image| image.status != "saving") {
                 return images.into_iter().map(|image| image.id).collect();
@@ -110,22 +139,33 @@ impl Audit {
         Vec::new()
     }
 
-    /// I-D6, as soon as it holds and within [`REST_S`].
+    /// I-D6 on every node, as soon as it holds and within [`REST_S`].
     async fn check_leaks(&mut self, images: usize) {
+        let mut leaking: Vec<Berth> = self.berths.clone();
         let mut leak = None;
         for _ in 0..REST_S {
             sleep(Duration::from_secs(1)).await;
-            let Some(usage) = self.berth.usage() else { continue };
-            leak = no_leak::check(&self.berth.list_packs(), &usage, images);
-            if leak.is_none() {
+            leaking.retain(|berth| {
+                let Some(usage) = berth.usage() else { return true };
+                leak = no_leak::check(&berth.list_packs(), &usage, images);
+                leak.is_some()
+            });
+            if leaking.is_empty() {
                 return;
             }
         }
         leak.into_iter().for_each(|leak| self.scene.chronicle.violate(leak));
     }
 
-    /// Every image with bytes downloads whole; `deleted` others are gone.
+    /// Every image with bytes downloads whole from every node; `deleted` others are gone.
     async fn download_all(&mut self, images: &[String], deleted: usize) {
+        for node in 0..self.berths.len() {
+            self.client.stay_at(node);
+            self.download_each(images, deleted).await;
+        }
+    }
+
+    async fn download_each(&mut self, images: &[String], deleted: usize) {
         for image in images {
             let has_bytes = self.scene.oracle().certain_content(image).is_some();
             let got = match self.client.download(image).await {
@@ -143,6 +183,7 @@ impl Audit {
 
     async fn delete_all(&mut self, images: &[String]) {
         for image in images {
+            self.turn();
             if self.client.delete(image).await != Ending::Done {
                 self.scene.chronicle.violate(not_stuck::silent(0, &format!("no 204 for DELETE of {image}")));
             }
@@ -150,10 +191,13 @@ impl Audit {
     }
 
     /// I-D8: damaged chunks are never served. Each download is right or fails visibly, and the
-    /// comparison of every byte that arrives is the oracle's.
+    /// comparison of every byte that arrives is the oracle's. One machine of a cluster rots, and there
+    /// the download may not even fail: other nodes have the bytes.
     async fn check_rot(&mut self, images: &[String]) {
+        let node = self.dice.index(self.berths.len());
+        self.client.stay_at(node);
         for _ in 0..ROTTEN_BITS {
-            let flipped = self.berth.machine().rot();
+            let flipped = self.berths[node].machine().rot();
             if let Some((pack, at)) = flipped {
                 self.scene.chronicle.note("world", format_args!("a bit of {pack} flips at byte {at}"));
                 self.scene.chronicle.count("F-D6 bit flipped at rest");

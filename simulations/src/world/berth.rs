@@ -1,9 +1,10 @@
-//! Where the node lives: its machine, its present life, and how that will end.
+//! Where a node lives: its machine, its present life, and how that will end.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use peerglass::{Settings, Surroundings, assemble};
+use peerglass::{Node, Settings, Surroundings, assemble};
 use peerglass_catalog::Timestamp;
 use peerglass_transfer::{PackId, Usage, Workers};
 
@@ -11,23 +12,36 @@ use super::{EPOCH_S, locked};
 use crate::dice::Dice;
 use crate::disk::{CrashKind, Machine};
 use crate::invariants::honest_end;
-use crate::network::SimListener;
+use crate::network::{SimListener, Weather, host};
 use crate::scenarios::{Fate, Plan};
 use crate::workload::Scene;
 
 /// How often the node's usage is read.
 const USAGE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The node's place in the world. Clones share it.
+/// A node's place in the world. Clones share it.
 #[derive(Clone)]
 pub(super) struct Berth(Arc<Shared>);
 
 struct Shared {
+    node: usize,
+    name: String,
     plan: Plan,
-    seed: u64,
     scene: Scene,
+    weather: Weather,
     machine: Mutex<Machine>,
     life: Mutex<Life>,
+    /// How many seconds its wall clock is ahead.
+    clock_ahead_s: Arc<AtomicI64>,
+}
+
+/// Why a node ended by itself.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// It did not start, or gave up; the text says why.
+    Failed(String),
 }
 
 /// The present life of the node.
@@ -40,24 +54,35 @@ struct Life {
     /// When it ends by the clock.
     until: Option<Duration>,
     ready: bool,
-    /// Why the node gave up by itself.
-    ended: Option<String>,
+    /// Somebody asked it to stop in order.
+    must_stop: bool,
+    ended: Option<Ended>,
     usage: Option<Usage>,
 }
 
 impl Berth {
-    pub(super) fn new(seed: u64, plan: Plan, machine: Machine, scene: Scene) -> Self {
+    pub(super) fn new(node: usize, plan: Plan, machine: Machine, scene: Scene, weather: Weather) -> Self {
         let life = Life {
             number: 0,
-            dice: Dice::new(seed, "fate"),
-            crashes_left: plan.crashes,
+            dice: Dice::new(scene.seed, &format!("fate of node {node}")),
+            crashes_left: plan.crashes_of(node),
             kind: CrashKind::PowerCut,
             until: None,
             ready: false,
+            must_stop: false,
             ended: None,
             usage: None,
         };
-        Self(Arc::new(Shared { plan, seed, scene, machine: Mutex::new(machine), life: Mutex::new(life) }))
+        Self(Arc::new(Shared {
+            node,
+            name: host(node),
+            plan,
+            scene,
+            weather,
+            machine: Mutex::new(machine),
+            life: Mutex::new(life),
+            clock_ahead_s: Arc::default(),
+        }))
     }
 
     pub(super) fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -69,33 +94,46 @@ impl Berth {
     }
 
     fn note(&self, event: std::fmt::Arguments<'_>) {
-        self.0.scene.chronicle.note("node", event);
+        self.0.scene.chronicle.note(&self.0.name, event);
     }
 
     /// One life of the node, from power on until the world takes it down.
     pub(super) async fn live(self) -> turmoil::Result {
         let surroundings = self.begin().await?;
         let ended = match assemble(&self.settings(), surroundings).await {
-            Err(error) => format!("did not start: {error}"),
-            Ok(node) => {
-                self.note(format_args!("ready"));
-                self.life().ready = true;
-                let publish = async {
-                    loop {
-                        self.life().usage = Some(node.transfer().usage());
-                        tokio::time::sleep(USAGE_INTERVAL).await;
-                    }
-                };
-                tokio::select! {
-                    biased;
-                    failure = node.failed() => format!("gave up: {failure}"),
-                    () = publish => unreachable!("it never ends"),
-                }
+            Err(error) => Ended::Failed(format!("did not start: {error}")),
+            Ok(node) => self.serve(node).await,
+        };
+        self.note(format_args!("{ended:?}"));
+        let mut life = self.life();
+        (life.ready, life.ended) = (false, Some(ended));
+        drop(life);
+        std::future::pending().await
+    }
+
+    /// From ready until the end.
+    async fn serve(&self, node: Node) -> Ended {
+        self.note(format_args!("ready"));
+        self.life().ready = true;
+        let until_asked_to_stop = async {
+            while !self.life().must_stop {
+                self.life().usage = Some(node.transfer().usage());
+                tokio::time::sleep(USAGE_INTERVAL).await;
             }
         };
-        self.note(format_args!("{ended}"));
-        self.life().ended = Some(ended);
-        std::future::pending().await
+        let failure = tokio::select! {
+            biased;
+            failure = node.failed() => Some(failure),
+            () = until_asked_to_stop => None,
+        };
+        match failure {
+            Some(failure) => Ended::Failed(format!("gave up: {failure}")),
+            None => {
+                node.stop().await;
+                self.0.scene.chronicle.count("F-P5 node stopped in order");
+                Ended::Stopped
+            }
+        }
     }
 
     async fn begin(&self) -> turmoil::Result<Surroundings<SimListener>> {
@@ -103,7 +141,7 @@ impl Berth {
         let born = turmoil::sim_elapsed().unwrap_or_default();
         let mut life = self.life();
         life.number += 1;
-        (life.ready, life.ended, life.usage, life.until) = (false, None, None, None);
+        (life.ready, life.must_stop, life.ended, life.usage, life.until) = (false, false, None, None, None);
         let mut off_at = None;
         if life.crashes_left > 0 {
             let fate = self.0.plan.fate(&mut life.dice);
@@ -116,10 +154,14 @@ impl Berth {
             life.kind = CrashKind::PowerCut;
             self.note(format_args!("life {} begins", life.number));
         }
-        self.0.scene.oracle().new_life();
-        let seed = Dice::new(self.0.seed, &format!("life {}", life.number)).number();
+        if self.0.plan.nodes == 1 {
+            self.0.scene.oracle().settle();
+        }
+        let seed =
+            Dice::new(self.0.scene.seed, &format!("life {} of node {}", life.number, self.0.node)).number();
+        let ahead = Arc::clone(&self.0.clock_ahead_s);
         Ok(Surroundings {
-            wall_clock: Arc::new(wall_clock),
+            wall_clock: Arc::new(move || wall_clock(ahead.load(Ordering::Relaxed))),
             seed,
             api_listener,
             disk: self.machine().start(off_at),
@@ -135,6 +177,7 @@ impl Berth {
         settings.raft.snapshot_entries = self.0.plan.snapshot_entries;
         settings.raft.log_entries_kept = self.0.plan.log_entries_kept;
         settings.api.body_idle_timeout_s = 5;
+        settings.api.drain_timeout_s = 2;
         settings
     }
 
@@ -142,7 +185,8 @@ impl Berth {
     pub(super) fn is_over(&self, now: Duration) -> Option<CrashKind> {
         let mut life = self.life();
         let machine = self.machine();
-        if let Some(why) = life.ended.take() {
+        if let Some(ended) = life.ended.take() {
+            let Ended::Failed(why) = ended else { return Some(CrashKind::Kill) };
             if !machine.power().is_faulted() {
                 self.0.scene.chronicle.violate(honest_end::unprovoked(life.number, &why));
             }
@@ -176,6 +220,27 @@ impl Berth {
         machine.crash(kind);
     }
 
+    /// Ask the node to stop in order, as soon as it looks.
+    pub(super) fn ask_to_stop(&self) {
+        self.life().must_stop = true;
+    }
+
+    /// Its wall clock jumps.
+    pub(super) fn shift_clock(&self, seconds: i64) {
+        self.0.clock_ahead_s.fetch_add(seconds, Ordering::Relaxed);
+        self.0.scene.chronicle.count("F-T1 wall clock jumped");
+    }
+
+    /// Whether it says that it leads the cluster.
+    pub(super) fn leads(&self) -> bool {
+        false
+    }
+
+    /// Whether its present life came to the end of its start.
+    pub(super) fn is_ready(&self) -> bool {
+        self.life().ready
+    }
+
     /// How long the machine stays off.
     pub(super) fn downtime(&self) -> Duration {
         Duration::from_millis(self.life().dice.magnitude(9))
@@ -203,7 +268,8 @@ impl Berth {
     }
 }
 
-fn wall_clock() -> Timestamp {
+fn wall_clock(ahead_s: i64) -> Timestamp {
     let since_1970 = Duration::from_secs(EPOCH_S) + turmoil::sim_elapsed().unwrap_or_default();
-    Timestamp(i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX))
+    let micros = i64::try_from(since_1970.as_micros()).unwrap_or(i64::MAX);
+    Timestamp(micros.saturating_add(ahead_s.saturating_mul(1_000_000)))
 }

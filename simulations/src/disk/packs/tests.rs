@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use super::*;
 
 fn disk(seed: u64) -> SimPacks {
-    SimPacks { core: PacksCore::new(seed), power: Arc::new(Power::new(None)), faults: DiskFaults::none() }
+    SimPacks {
+        core: PacksCore::new(seed, "test"),
+        power: Arc::new(Power::new(None)),
+        faults: DiskFaults::none(),
+    }
 }
 
 /// Another life on the same platter.

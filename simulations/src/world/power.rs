@@ -1,0 +1,59 @@
+//! Machines that go down and come up again.
+
+use turmoil::Sim;
+
+use super::World;
+use crate::disk::CrashKind;
+use crate::network::host;
+
+impl World {
+    /// Take every node down whose power is gone or that ended, and up again some time later.
+    pub(super) fn mind_power(&mut self, sim: &mut Sim<'_>) {
+        let now = sim.elapsed();
+        for node in 0..self.berths.len() {
+            match self.down_until[node] {
+                Some(until) if now >= until => {
+                    self.down_until[node] = None;
+                    sim.bounce(host(node));
+                }
+                Some(_) => {}
+                None => {
+                    if let Some(kind) = self.berths[node].is_over(now) {
+                        self.crash(sim, node, kind);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Take `node` down now, unless it is down already.
+    pub(super) fn crash(&mut self, sim: &mut Sim<'_>, node: usize, kind: CrashKind) {
+        if self.down_until[node].is_some() {
+            return;
+        }
+        // The disks first: what the dying tasks do when they are dropped reaches nothing any more.
+        self.berths[node].crash(kind);
+        // Nor do goodbyes reach anybody. A machine that loses power sends none, and the order in which
+        // tokio drops tasks depends on how many it ran before in this process.
+        self.links.silence(sim, node, &self.listeners);
+        sim.crash(host(node));
+        self.links.restore(sim, node, &self.listeners);
+        self.scene.crashes.count(node);
+        self.down_until[node] = Some(sim.elapsed() + self.berths[node].downtime());
+    }
+
+    /// All nodes lose power at one instant.
+    pub(super) fn black_out(&mut self, sim: &mut Sim<'_>) {
+        if self.berths.len() > 1 {
+            self.scene.chronicle.count("F-P4 power cut of all nodes at once");
+        }
+        for node in 0..self.berths.len() {
+            self.crash(sim, node, CrashKind::PowerCut);
+        }
+    }
+
+    /// Whether `node` runs and has come to the end of its start.
+    pub(super) fn is_ready(&self, node: usize) -> bool {
+        self.down_until[node].is_none() && self.berths[node].is_ready()
+    }
+}
