@@ -125,7 +125,7 @@ where
     )
     .await?;
     if let Some(peers) = &byte_peers {
-        peers.answer_with(transfer.clone());
+        peers.answer_with(&transfer);
     }
     let api = Api::new(ApiParts {
         consensus: consensus.clone(),

@@ -39,6 +39,6 @@ pub use format::{FormatRefusal, ImageFormat, VmdkFlaw};
 pub use peers::{PeerError, Peers};
 pub use reclaim::Reclaimed;
 pub use settings::TransferSettings;
-pub use transfer::{Transfer, Usage};
+pub use transfer::{Transfer, Usage, WeakTransfer};
 pub use upload::{InspectOrder, StoredImage, UploadOrder};
 pub use workers::Workers;

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::ops::Range;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 
 use bytes::Bytes;
 use futures::Stream;
@@ -29,6 +29,17 @@ use crate::workers::Workers;
 #[derive(Clone)]
 pub struct Transfer {
     inner: Arc<Inner>,
+}
+
+/// A handle that does not keep the byte path open, for whoever the byte path itself holds on to.
+#[derive(Clone)]
+pub struct WeakTransfer(Weak<Inner>);
+
+impl WeakTransfer {
+    /// The handle, while anybody keeps one.
+    pub fn upgrade(&self) -> Option<Transfer> {
+        self.0.upgrade().map(|inner| Transfer { inner })
+    }
 }
 
 /// What every part of the byte path works with.
@@ -75,6 +86,11 @@ pub struct Usage {
 }
 
 impl Transfer {
+    /// A handle that does not keep the byte path open.
+    pub fn downgrade(&self) -> WeakTransfer {
+        WeakTransfer(Arc::downgrade(&self.inner))
+    }
+
     /// Open what `disk` holds, after however the last process ended: what a crash left unsealed is
     /// removed, packs the index does not know are indexed. `seed` is for choices among equal peers,
     /// of which there are none yet: `peers` are asked in their own order.

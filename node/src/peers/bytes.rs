@@ -7,7 +7,7 @@ use std::time::Duration;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{NodeEntry, NodeId};
 use peerglass_consensus::Consensus;
-use peerglass_transfer::{PeerError, Peers, Transfer};
+use peerglass_transfer::{PeerError, Peers, Transfer, WeakTransfer};
 use quinn::Connection;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
@@ -29,7 +29,8 @@ pub(crate) struct BytePeers {
 }
 
 struct Answers {
-    transfer: Transfer,
+    /// Weak, because it holds its peers: a node that is dropped without a stop must let go of its port.
+    transfer: WeakTransfer,
     tasks: JoinSet<()>,
 }
 
@@ -46,9 +47,9 @@ impl BytePeers {
 
     /// A node that is asked to hold an image fetches it over the connection it was asked on. From now on
     /// `transfer` answers there as well.
-    pub(crate) fn answer_with(&self, transfer: Transfer) {
+    pub(crate) fn answer_with(&self, transfer: &Transfer) {
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Answers { transfer, tasks: JoinSet::new() });
+            Some(Answers { transfer: transfer.downgrade(), tasks: JoinSet::new() });
     }
 
     /// End every answer.
@@ -67,7 +68,9 @@ impl BytePeers {
     fn serve(&self, connection: Connection) {
         if let Some(answers) = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
             while answers.tasks.try_join_next().is_some() {}
-            answers.tasks.spawn(answers.transfer.serve_peer(connection));
+            if let Some(transfer) = answers.transfer.upgrade() {
+                answers.tasks.spawn(async move { transfer.serve_peer(connection).await });
+            }
         }
     }
 
