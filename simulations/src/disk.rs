@@ -23,4 +23,4 @@ mod packs;
 mod power;
 
 pub(crate) use faults::{DISK_FULL, DiskFaults};
-pub(crate) use machine::{CrashKind, Machine};
+pub(crate) use machine::{CrashKind, DiskImage, Machine};

@@ -13,6 +13,8 @@ pub(crate) use wire::{Answer, Crashes, RequestBody, SimListener, Wire};
 
 /// The host on which all clients live.
 pub(crate) const CLIENTS: &str = "clients";
+/// The host on which a cluster's operator forms it.
+pub(crate) const FOUNDERS: &str = "founders";
 /// The port of a node's API.
 pub(crate) const API_PORT: u16 = 9292;
 /// The port on which nodes talk to each other.

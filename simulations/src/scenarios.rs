@@ -84,8 +84,17 @@ const TROUBLES: [Trouble; 13] = [
     Trouble::ClockJump,
 ];
 
+/// How a machine loses what its disks held (F-D11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Swap {
+    /// New disks.
+    Empty,
+    /// The disks as they were some time before.
+    Old,
+}
+
 /// Cluster sizes, as often as they are drawn: what holds for a lone node stays tested.
-const NODES: &[usize] = &[1];
+const NODES: &[usize] = &[1, 1, 1, 1, 3, 3, 3, 3, 5, 7];
 
 /// Everything about a run that is drawn before it begins.
 #[derive(Clone, Debug)]
@@ -93,10 +102,16 @@ pub(crate) struct Plan {
     pub(crate) scenario: Scenario,
     /// How many machines there are.
     pub(crate) nodes: usize,
+    /// How many of them vote.
+    pub(crate) voters: u32,
     /// Nodes whose disks fail, if disks fail at all: all of a lone node, a minority of a cluster.
     pub(crate) failing: BTreeSet<usize>,
     /// What happens to the cluster; nothing to a lone node.
     pub(crate) troubles: Vec<Trouble>,
+    /// What happens to the disks of one node of a cluster.
+    pub(crate) swap: Option<(usize, Swap)>,
+    /// How many changes of the membership operators make, each of them.
+    pub(crate) changes: Vec<u64>,
     /// Longest pause between two troubles.
     pub(crate) trouble_interval_ms: u64,
     /// The network on a normal day.
@@ -156,7 +171,10 @@ impl Plan {
         Self {
             scenario,
             nodes,
+            voters: voters(nodes, &mut cluster),
             failing: minority(nodes, &mut cluster),
+            swap: swap(nodes, calm, &mut cluster),
+            changes: changes(nodes, calm, &mut cluster),
             troubles,
             trouble_interval_ms: cluster.between(500, 4_000),
             weather: if cluster.chance(300) { Conditions::draw(&mut cluster) } else { Conditions::default() },
@@ -199,4 +217,22 @@ fn minority(nodes: usize, dice: &mut Dice) -> BTreeSet<usize> {
     let count = 1 + dice.index(most);
     let first = dice.index(nodes);
     (first..first + count).map(|node| node % nodes).collect()
+}
+
+/// All nodes, or an odd number of them and the others follow.
+fn voters(nodes: usize, dice: &mut Dice) -> u32 {
+    let most = u32::try_from(nodes).unwrap_or(1);
+    if nodes > 3 && dice.chance(300) { 3 } else { most }
+}
+
+fn swap(nodes: usize, calm: bool, dice: &mut Dice) -> Option<(usize, Swap)> {
+    let node = dice.index(nodes);
+    let swap = *dice.pick(&[Swap::Empty, Swap::Old]);
+    (nodes > 1 && !calm && dice.chance(300)).then_some((node, swap))
+}
+
+/// Mostly none, sometimes one operator, sometimes two at once (F-C4).
+fn changes(nodes: usize, calm: bool, dice: &mut Dice) -> Vec<u64> {
+    let operators = if nodes > 1 && !calm { *dice.pick(&[0, 0, 0, 1, 1, 2]) } else { 0 };
+    (0..operators).map(|_| dice.between(2, 6)).collect()
 }

@@ -6,4 +6,5 @@ pub(crate) mod observed;
 mod request;
 mod upload;
 
-pub(crate) use client::{Client, Downloaded, Scene};
+pub(crate) use client::{Client, Downloaded, Scene, document};
+pub(crate) use request::json as json_request;

@@ -7,24 +7,30 @@
 
 mod audit;
 mod berth;
+mod operator;
 mod power;
 mod storm;
+mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
+use futures::FutureExt;
+use futures::future::LocalBoxFuture;
 use tokio::task::JoinSet;
 use turmoil::Sim;
 
 use self::berth::Berth;
+use self::operator::Operator;
 use self::storm::{Deed, Storm};
+use self::watch::Watch;
 use crate::chronicle::{Chronicle, Coverage, Violation};
 use crate::dice::Dice;
-use crate::disk::{DiskFaults, Machine};
+use crate::disk::{CrashKind, DiskFaults, DiskImage, Machine};
 use crate::mutation::Mutation;
-use crate::network::{CLIENTS, Crashes, Links, Weather, host};
+use crate::network::{CLIENTS, Crashes, FOUNDERS, Links, Weather, host};
 use crate::oracle::Oracle;
-use crate::scenarios::Plan;
+use crate::scenarios::{Plan, Swap};
 use crate::workload::{Client, Scene};
 
 /// When a run begins, in seconds since 1970: some day in 2026.
@@ -34,7 +40,7 @@ pub(crate) const EPOCH_S: u64 = 1_790_000_000;
 const TICK: Duration = Duration::from_millis(1);
 
 /// Virtual time a run may take. A run that needs more hangs.
-const RUN_MAX: Duration = Duration::from_secs(900);
+const RUN_MAX: Duration = Duration::from_secs(600);
 
 /// What a run is asked to do besides its seed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +84,7 @@ impl Report {
 ///
 /// When a node panics, which is a violation in itself (I-S1).
 pub fn run(seed: u64, options: Options) -> Report {
+    peerglass_consensus::mutation::put_back(options.mutation.and_then(Mutation::in_product));
     let chronicle = Chronicle::default();
     let plan = Plan::draw(seed);
     chronicle.note("world", format_args!("{plan:?}"));
@@ -110,6 +117,9 @@ struct World {
     links: Links,
     weather: Weather,
     storm: Storm,
+    watch: Watch,
+    /// A node's disks as they were some time ago.
+    image: DiskImage,
     /// Which machines are off, and until when.
     down_until: Vec<Option<Duration>>,
     /// Hosts that talk to nodes and are none.
@@ -129,8 +139,10 @@ impl World {
         Self {
             berths: (0..nodes).map(berth).collect(),
             links: Links::whole(nodes),
-            storm: Storm::new(seed, &plan, Duration::ZERO),
+            storm: Storm::none(&plan),
             weather,
+            watch: Watch::new(nodes, scene.chronicle.clone()),
+            image: DiskImage::default(),
             down_until: vec![None; nodes],
             listeners: Vec::new(),
             plan,
@@ -144,21 +156,33 @@ impl World {
             sim.host(host(node), move || berth.clone().live());
         }
         self.lay_links(sim);
-        self.begin_faults();
-        sim.client(CLIENTS, clients(self.scene.clone(), self.plan.clone()));
-        self.listeners.push(CLIENTS);
-        self.step_until_done(sim);
+        if self.plan.nodes > 1 {
+            let founders = self.operator("founder").form(self.plan.voters);
+            self.step_through(sim, FOUNDERS, founders);
+        }
+        self.begin_faults(sim.elapsed());
+        let door = self.operator("doorkeeper").mind_the_door();
+        let meddlers = (0..).zip(&self.plan.changes);
+        let meddlers =
+            meddlers.map(|(number, changes)| self.operator(&format!("operator{number}")).meddle(*changes));
+        let clients = clients(&self.scene, &self.plan).into_iter().map(|it| it.work(self.plan.actions_each));
+        let work: Vec<LocalBoxFuture<'static, ()>> =
+            clients.map(FutureExt::boxed_local).chain(meddlers.map(FutureExt::boxed_local)).collect();
+        let clients = all(work);
+        self.step_through(sim, CLIENTS, beside(clients, door));
         if self.scene.chronicle.is_violated() {
             return;
         }
         self.heal(sim);
+        let door = self.operator("doorkeeper again").mind_the_door();
         let audit = audit::run(self.scene.clone(), self.berths.clone(), self.plan.clone());
-        sim.client(audit::HOST, async move {
-            audit.await;
-            Ok(())
-        });
-        self.listeners.push(audit::HOST);
-        self.step_until_done(sim);
+        self.step_through(sim, audit::HOST, beside(audit, door));
+        self.scene.chronicle.count_many("terms with a leader", self.watch.terms());
+    }
+
+    fn operator(&self, name: &str) -> Operator {
+        let may_demote = self.plan.swap.is_none();
+        Operator::new(name, self.scene.clone(), self.berths.clone(), may_demote)
     }
 
     /// Some links are longer than others. Each has one length: turmoil draws a delay for each
@@ -173,15 +197,31 @@ impl World {
         }
     }
 
-    fn begin_faults(&self) {
+    fn begin_faults(&mut self, now: Duration) {
+        self.scene.chronicle.note("world", format_args!("faults begin"));
         self.weather.set(self.plan.weather);
+        self.storm = Storm::new(self.scene.seed, &self.plan, now);
+        self.berths.iter().for_each(|berth| berth.begin_fates(now));
         for &node in &self.plan.failing {
             self.berths[node].machine().faults.arm(self.plan.disk_fails);
         }
     }
 
-    /// Step until every client is done or a promise is broken.
-    fn step_until_done(&mut self, sim: &mut Sim<'_>) {
+    /// Do `work` on a host of its own, until it is done or a promise is broken.
+    fn step_through(
+        &mut self,
+        sim: &mut Sim<'_>,
+        host: &'static str,
+        work: impl Future<Output = ()> + 'static,
+    ) {
+        if self.scene.chronicle.is_violated() {
+            return;
+        }
+        sim.client(host, async move {
+            work.await;
+            Ok(())
+        });
+        self.listeners.push(host);
         while !self.scene.chronicle.is_violated() {
             self.scene.chronicle.set_time(sim.elapsed());
             match sim.step() {
@@ -195,6 +235,7 @@ impl World {
                 }
             }
             self.mind_room(sim.elapsed());
+            self.mind_watch();
             self.mind_storm(sim);
             self.mind_power(sim);
         }
@@ -206,8 +247,7 @@ impl World {
         self.scene.chronicle.note("world", format_args!("faults end"));
         self.berths.iter().for_each(Berth::heal);
         self.plan.full = None;
-        self.plan.troubles.clear();
-        self.storm = Storm::new(self.scene.seed, &self.plan, sim.elapsed());
+        self.storm = Storm::none(&self.plan);
         self.weather.set(Default::default());
         self.links.set(sim, Default::default());
         if self.plan.ends_in_blackout {
@@ -225,9 +265,17 @@ impl World {
         }
     }
 
+    fn mind_watch(&mut self) {
+        for (node, berth) in self.berths.iter().enumerate() {
+            match berth.standing() {
+                Some((life, standing)) => self.watch.look(node, life, standing),
+                None => self.watch.gone(node),
+            }
+        }
+    }
+
     fn mind_storm(&mut self, sim: &mut Sim<'_>) {
-        let leader = (0..self.berths.len()).find(|node| self.is_ready(*node) && self.berths[*node].leads());
-        for deed in self.storm.deeds(sim.elapsed(), leader) {
+        for deed in self.storm.deeds(sim.elapsed(), self.watch.leader()) {
             self.scene.chronicle.note("world", format_args!("{deed:?}"));
             self.carry_out(sim, deed);
         }
@@ -251,20 +299,39 @@ impl World {
             Deed::Blackout => self.black_out(sim),
             Deed::Restart(node) => self.berths[node].ask_to_stop(),
             Deed::ShiftClock(node, seconds) => self.berths[node].shift_clock(seconds),
+            Deed::CopyDisks(node) => self.image = self.berths[node].machine().image(),
+            Deed::SwapDisks(node, swap) => {
+                let image = (swap == Swap::Old).then(|| std::mem::take(&mut self.image));
+                self.berths[node].replace_disks(image);
+                self.crash(sim, node, CrashKind::PowerCut);
+            }
         }
     }
 }
 
-/// All clients of a run, on one host. They differ in which node they ask, not in where they are.
-async fn clients(scene: Scene, plan: Plan) -> turmoil::Result {
+/// All of `work`, each a task of its own.
+async fn all(work: Vec<LocalBoxFuture<'static, ()>>) {
     let mut working = JoinSet::new();
-    for client in 0..plan.clients {
-        working.spawn_local(Client::new(&format!("client{client}"), scene.clone()).work(plan.actions_each));
+    for task in work {
+        working.spawn_local(task);
     }
     while let Some(done) = working.join_next().await {
-        done?;
+        done.expect("clients do not panic, or the run ends");
     }
-    Ok(())
+}
+
+/// `work`, and what has to be done as long as it goes on.
+async fn beside(work: impl Future<Output = ()>, without_end: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = work => {}
+        () = without_end => {}
+    }
+}
+
+/// The clients of a run. They differ in which node they ask, not in where they are.
+fn clients(scene: &Scene, plan: &Plan) -> Vec<Client> {
+    (0..plan.clients).map(|client| Client::new(&format!("client{client}"), scene.clone())).collect()
 }
 
 /// Run `seed` on a thread of its own, and report a panic as what it is.

@@ -18,7 +18,7 @@ use super::power::Power;
 use crate::dice::Dice;
 use crate::mutation::Mutation;
 
-type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+pub(super) type Map = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What the platter holds and what only the cache does.
 pub(crate) struct KeyspaceCore {
@@ -77,6 +77,18 @@ impl KeyspaceCore {
         self.live = self.durable.clone();
         self.look_anew();
         (unsynced - survive) as u64
+    }
+
+    /// What a power cut cannot touch.
+    pub(crate) fn durable(&self) -> &Map {
+        &self.durable
+    }
+
+    /// Hold `map` instead, all of it durable.
+    pub(crate) fn replace(&mut self, map: Map) {
+        self.durable = map;
+        self.unsynced.clear();
+        self.lose_process();
     }
 
     /// The process dies and the machine does not: everything written is still in the cache, and the

@@ -6,7 +6,7 @@ use peerglass::Disk;
 use peerglass_transfer::PackId;
 
 use super::faults::{DiskFaults, Place};
-use super::keyspace::{KeyspaceCore, SimKeyspace, VOTE};
+use super::keyspace::{KeyspaceCore, Map, SimKeyspace, VOTE};
 use super::packs::{PacksCore, SimPacks};
 use super::power::Power;
 use crate::mutation::Mutation;
@@ -18,6 +18,14 @@ pub(crate) enum CrashKind {
     PowerCut,
     /// The process is killed; what it wrote stays in the machine's cache (F-P1).
     Kill,
+}
+
+/// What was durable on the disks of a machine at one moment. The default is disks fresh from the
+/// factory.
+#[derive(Clone, Default)]
+pub(crate) struct DiskImage {
+    maps: [Map; 3],
+    packs: Vec<(PackId, Vec<u8>)>,
 }
 
 /// The disks of one machine. They outlive the node.
@@ -43,9 +51,9 @@ impl Machine {
         }
     }
 
-    /// Begin a life whose power fails at disk operation `off_at`.
-    pub(crate) fn start(&mut self, off_at: Option<u64>) -> Disk {
-        self.power = Arc::new(Power::new(off_at));
+    /// Begin a life.
+    pub(crate) fn start(&mut self) -> Disk {
+        self.power = Arc::new(Power::new(None));
         if self.faults.has(Mutation::TermForgotten) {
             edit(&self.log).forget(VOTE);
         }
@@ -95,6 +103,23 @@ impl Machine {
                 self.faults.chronicle.count("F-P4 power cut");
             }
         }
+    }
+
+    /// What a power cut that lost everything unsynced would leave now.
+    pub(crate) fn image(&self) -> DiskImage {
+        DiskImage {
+            maps: [&self.log, &self.state, &self.index].map(|core| edit(core).durable().clone()),
+            packs: self.packs().durable(),
+        }
+    }
+
+    /// Put the disks of `image` into the machine, which must be off (F-D11).
+    pub(crate) fn replace_disks(&mut self, image: DiskImage) {
+        let DiskImage { maps: [log, state, index], packs } = image;
+        edit(&self.log).replace(log);
+        edit(&self.state).replace(state);
+        edit(&self.index).replace(index);
+        self.packs().replace(packs);
     }
 
     /// Every pack and its length.

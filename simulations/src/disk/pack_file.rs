@@ -41,6 +41,17 @@ impl PackBytes {
         self.live.len()
     }
 
+    /// What a power cut cannot touch.
+    pub(crate) fn durable(&self) -> &[u8] {
+        &self.live[..self.durable]
+    }
+
+    /// `bytes`, all of them durable.
+    pub(crate) fn at_rest(bytes: Vec<u8>) -> SharedBytes {
+        let len = bytes.len();
+        Arc::new(Mutex::new(Self { live: bytes, cached: len, durable: len, holed: false }))
+    }
+
     /// Change one bit of what is on the disk (F-D6).
     pub(crate) fn flip(&mut self, bit: u64) {
         let at = usize::try_from(bit / 8).expect("a pack fits into memory");
@@ -81,8 +92,7 @@ impl PackBytes {
             }
             at = end;
         }
-        let durable = left.len();
-        Arc::new(Mutex::new(Self { live: left, cached: durable, durable, holed: false }))
+        Self::at_rest(left)
     }
 
     /// What is left when only the process dies. The bytes are copied, so that a file of the dead

@@ -9,7 +9,7 @@ use peerglass_transfer::{PackDisk, PackFile, PackId};
 use tokio::time::{Instant, sleep_until};
 
 use super::faults::{DiskFaults, Place};
-use super::pack_file::{SharedBytes, SimFile, locked};
+use super::pack_file::{PackBytes, SharedBytes, SimFile, locked};
 use super::power::Power;
 use crate::dice::Dice;
 
@@ -109,6 +109,19 @@ impl PacksCore {
         self.live = self.durable.clone();
         let cached = self.given_up.iter().chain(&self.unsynced).cloned();
         cached.for_each(|change| apply(&mut self.live, change));
+    }
+
+    /// What a power cut cannot touch.
+    pub(crate) fn durable(&self) -> Vec<(PackId, Vec<u8>)> {
+        self.durable.iter().map(|(pack, bytes)| (*pack, locked(bytes).durable().to_vec())).collect()
+    }
+
+    /// Hold `packs` instead, all of them durable.
+    pub(crate) fn replace(&mut self, packs: Vec<(PackId, Vec<u8>)>) {
+        self.unsynced.clear();
+        self.given_up.clear();
+        self.durable = packs.into_iter().map(|(pack, bytes)| (pack, PackBytes::at_rest(bytes))).collect();
+        self.live = self.durable.clone();
     }
 
     fn used(&self) -> u64 {

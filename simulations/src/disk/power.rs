@@ -45,6 +45,11 @@ impl Power {
         self.off.store(true, Ordering::Relaxed);
     }
 
+    /// Fail at the disk operation that comes as number `operation` from now.
+    pub(crate) fn fail_in(&self, operation: u64) {
+        self.off_at.store(self.operations() + operation, Ordering::Relaxed);
+    }
+
     /// Forget the drawn operation: the rest of this life is undisturbed.
     pub(crate) fn spare(&self) {
         self.off_at.store(u64::MAX, Ordering::Relaxed);

@@ -25,6 +25,16 @@ pub(crate) fn check(standings: &[Option<Standing>], waited_s: u64) -> Option<Vio
     })
 }
 
+/// A cluster that did not come about, although nothing failed.
+pub(crate) fn unformed(standings: &[Option<Standing>], voters: u32, waited_s: u64) -> Violation {
+    Violation {
+        invariant: "I-L1 (a cluster forms)",
+        subject: format!("{} nodes, {waited_s} s after the first began", standings.len()),
+        expected: format!("{voters} voters and one leader"),
+        got: format!("{standings:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

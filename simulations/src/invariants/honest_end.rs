@@ -5,10 +5,10 @@
 use crate::chronicle::Violation;
 
 /// A node that ended by itself, or could not start, although its disk had been honest with it.
-pub(crate) fn unprovoked(life: u64, why: &str) -> Violation {
+pub(crate) fn unprovoked(node: &str, life: u64, why: &str) -> Violation {
     Violation {
         invariant: "I-L1 (a node starts after every crash and runs until its disk fails)",
-        subject: format!("life {life} of the node"),
+        subject: format!("life {life} of {node}"),
         expected: "a running node".to_owned(),
         got: why.to_owned(),
     }

@@ -382,7 +382,8 @@ fn ending(answer: &Answer) -> Ending {
     }
 }
 
-fn document(answer: &Answer) -> Option<Value> {
+/// The JSON of a complete answer.
+pub(crate) fn document(answer: &Answer) -> Option<Value> {
     match answer {
         Answer::Whole { body, .. } => serde_json::from_slice(body).ok(),
         Answer::Broken { .. } => None,

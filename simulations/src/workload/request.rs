@@ -106,6 +106,12 @@ pub(crate) fn upload(path: &str, bytes: Bytes, sending: Sending, dice: Dice) -> 
     request
 }
 
+/// A request of an operator.
+pub(crate) fn json(method: Method, path: &str, body: Option<Value>) -> Request<RequestBody> {
+    let body = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
+    request(method, path, "application/json", full(body))
+}
+
 fn full(bytes: Bytes) -> RequestBody {
     Full::new(bytes).map_err(|never: Infallible| match never {}).boxed_unsync()
 }

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::berth::Berth;
 use crate::dice::Dice;
-use crate::invariants::{independent, listed_once, no_leak, not_stuck, whole};
+use crate::invariants::{agreed, independent, listed_once, no_leak, not_stuck, whole};
 use crate::oracle::Ending;
 use crate::scenarios::Plan;
 use crate::workload::observed::Observed;
@@ -21,6 +21,9 @@ pub(super) const HOST: &str = "audit";
 
 /// Time a healed node has before it must answer, and before it must have come to rest.
 const REST_S: u64 = 30;
+
+/// Time that healed nodes have to agree, once each of them answers.
+const AGREEMENT_S: u64 = 10;
 
 /// Bits to flip in packs at rest.
 const ROTTEN_BITS: u32 = 20;
@@ -45,6 +48,9 @@ pub(super) async fn run(scene: Scene, berths: Vec<Berth>, plan: Plan) {
             return;
         }
     }
+    if audit.berths.len() > 1 {
+        audit.check_agreement().await;
+    }
     if plan.ends_in_blackout {
         // Every node lives anew, and they have just agreed on what to answer.
         audit.scene.oracle().settle();
@@ -55,6 +61,20 @@ pub(super) async fn run(scene: Scene, berths: Vec<Berth>, plan: Plan) {
 }
 
 impl Audit {
+    /// I-L1: one leader, and everybody as far as it.
+    async fn check_agreement(&mut self) {
+        let mut doubt = None;
+        for _ in 0..AGREEMENT_S * 10 {
+            let standings: Vec<_> = self.berths.iter().map(|it| it.standing().map(|(_, it)| it)).collect();
+            doubt = agreed::check(&standings, AGREEMENT_S);
+            if doubt.is_none() {
+                return;
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        doubt.into_iter().for_each(|doubt| self.scene.chronicle.violate(doubt));
+    }
+
     /// Ask any node next.
     fn turn(&mut self) {
         self.client.stay_at(self.dice.index(self.berths.len()));

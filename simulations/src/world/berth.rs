@@ -1,5 +1,8 @@
 //! Where a node lives: its machine, its present life, and how that will end.
 
+mod life;
+mod membership;
+
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -8,16 +11,21 @@ use peerglass::{Node, Settings, Surroundings, assemble};
 use peerglass_catalog::Timestamp;
 use peerglass_transfer::{PackId, Usage, Workers};
 
+pub(super) use self::life::Ended;
+use self::life::Life;
 use super::{EPOCH_S, locked};
 use crate::dice::Dice;
-use crate::disk::{CrashKind, Machine};
+use crate::disk::{CrashKind, DiskImage, Machine};
 use crate::invariants::honest_end;
 use crate::network::{SimListener, Weather, host};
-use crate::scenarios::{Fate, Plan};
+use crate::scenarios::Plan;
 use crate::workload::Scene;
 
 /// How often the node's usage is read.
 const USAGE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How a node says that its peers saw more of its disk than is there.
+const AMNESIA: &str = "older than what other nodes saw";
 
 /// A node's place in the world. Clones share it.
 #[derive(Clone)]
@@ -35,44 +43,9 @@ struct Shared {
     clock_ahead_s: Arc<AtomicI64>,
 }
 
-/// Why a node ended by itself.
-#[derive(Debug)]
-pub(super) enum Ended {
-    /// It was asked to.
-    Stopped,
-    /// It did not start, or gave up; the text says why.
-    Failed(String),
-}
-
-/// The present life of the node.
-struct Life {
-    /// Counted from 1; 0 before the first.
-    number: u64,
-    dice: Dice,
-    crashes_left: u64,
-    kind: CrashKind,
-    /// When it ends by the clock.
-    until: Option<Duration>,
-    ready: bool,
-    /// Somebody asked it to stop in order.
-    must_stop: bool,
-    ended: Option<Ended>,
-    usage: Option<Usage>,
-}
-
 impl Berth {
     pub(super) fn new(node: usize, plan: Plan, machine: Machine, scene: Scene, weather: Weather) -> Self {
-        let life = Life {
-            number: 0,
-            dice: Dice::new(scene.seed, &format!("fate of node {node}")),
-            crashes_left: plan.crashes_of(node),
-            kind: CrashKind::PowerCut,
-            until: None,
-            ready: false,
-            must_stop: false,
-            ended: None,
-            usage: None,
-        };
+        let dice = Dice::new(scene.seed, &format!("fate of node {node}"));
         Self(Arc::new(Shared {
             node,
             name: host(node),
@@ -80,7 +53,7 @@ impl Berth {
             scene,
             weather,
             machine: Mutex::new(machine),
-            life: Mutex::new(life),
+            life: Mutex::new(Life::before_the_first(dice, node > 0)),
             clock_ahead_s: Arc::default(),
         }))
     }
@@ -97,17 +70,21 @@ impl Berth {
         self.0.scene.chronicle.note(&self.0.name, event);
     }
 
+    fn count(&self, what: &'static str) {
+        self.0.scene.chronicle.count(what);
+    }
+
     /// One life of the node, from power on until the world takes it down.
     pub(super) async fn live(self) -> turmoil::Result {
         let surroundings = self.begin().await?;
-        let ended = match assemble(&self.settings(), surroundings).await {
+        let settings = self.settings();
+        self.become_member(&settings, &surroundings).await;
+        let ended = match assemble(&settings, surroundings).await {
             Err(error) => Ended::Failed(format!("did not start: {error}")),
             Ok(node) => self.serve(node).await,
         };
         self.note(format_args!("{ended:?}"));
-        let mut life = self.life();
-        (life.ready, life.ended) = (false, Some(ended));
-        drop(life);
+        self.life().end(ended);
         std::future::pending().await
     }
 
@@ -115,6 +92,7 @@ impl Berth {
     async fn serve(&self, node: Node) -> Ended {
         self.note(format_args!("ready"));
         self.life().ready = true;
+        self.observe(node.consensus().clone());
         let until_asked_to_stop = async {
             while !self.life().must_stop {
                 self.life().usage = Some(node.transfer().usage());
@@ -129,8 +107,9 @@ impl Berth {
         match failure {
             Some(failure) => Ended::Failed(format!("gave up: {failure}")),
             None => {
+                self.life().observer = None;
                 node.stop().await;
-                self.0.scene.chronicle.count("F-P5 node stopped in order");
+                self.count("F-P5 node stopped in order");
                 Ended::Stopped
             }
         }
@@ -138,33 +117,24 @@ impl Berth {
 
     async fn begin(&self) -> turmoil::Result<Surroundings<SimListener>> {
         let api_listener = SimListener::bind().await?;
-        let born = turmoil::sim_elapsed().unwrap_or_default();
-        let mut life = self.life();
-        life.number += 1;
-        (life.ready, life.must_stop, life.ended, life.usage, life.until) = (false, false, None, None, None);
-        let mut off_at = None;
-        if life.crashes_left > 0 {
-            let fate = self.0.plan.fate(&mut life.dice);
-            self.note(format_args!("life {} begins, fate {fate:?}", life.number));
-            match fate {
-                Fate::AtOperation(operation, kind) => (off_at, life.kind) = (Some(operation), kind),
-                Fate::After(time, kind) => (life.until, life.kind) = (Some(born + time), kind),
-            }
-        } else {
-            life.kind = CrashKind::PowerCut;
-            self.note(format_args!("life {} begins", life.number));
-        }
+        let number = self.life().begin_next();
+        self.note(format_args!("life {number} begins"));
         if self.0.plan.nodes == 1 {
             self.0.scene.oracle().settle();
         }
-        let seed =
-            Dice::new(self.0.scene.seed, &format!("life {} of node {}", life.number, self.0.node)).number();
+        let mut dice = Dice::new(self.0.scene.seed, &format!("life {number} of node {}", self.0.node));
+        let seed = dice.number();
+        let peers = if self.0.plan.nodes > 1 { Some(self.peer_port(&mut dice).await?) } else { None };
+        let disk = self.machine().start();
+        self.draw_fate(turmoil::sim_elapsed().unwrap_or_default());
         let ahead = Arc::clone(&self.0.clock_ahead_s);
         Ok(Surroundings {
             wall_clock: Arc::new(move || wall_clock(ahead.load(Ordering::Relaxed))),
             seed,
             api_listener,
-            disk: self.machine().start(off_at),
+            key: self.key(),
+            peers,
+            disk,
             workers: Workers::Inline,
             lock: None,
         })
@@ -178,46 +148,79 @@ impl Berth {
         settings.raft.log_entries_kept = self.0.plan.log_entries_kept;
         settings.api.body_idle_timeout_s = 5;
         settings.api.drain_timeout_s = 2;
+        if self.0.plan.nodes > 1 {
+            self.cluster_settings(&mut settings);
+        }
         settings
     }
 
     /// Whether the life has to end now, and how. Reports a node that ended without a reason.
     pub(super) fn is_over(&self, now: Duration) -> Option<CrashKind> {
         let mut life = self.life();
-        let machine = self.machine();
         if let Some(ended) = life.ended.take() {
             let Ended::Failed(why) = ended else { return Some(CrashKind::Kill) };
-            if !machine.power().is_faulted() {
-                self.0.scene.chronicle.violate(honest_end::unprovoked(life.number, &why));
+            let amnesia = why.contains(AMNESIA);
+            if amnesia && life.swapped {
+                // Its operator does as it says.
+                self.count("F-D11 node noticed that its disk was old");
+                life.must_get = Some(None);
+            } else if !self.machine().power().is_faulted() {
+                self.0.scene.chronicle.violate(honest_end::unprovoked(&self.0.name, life.number, &why));
+            } else {
+                self.count("node gave up after a disk fault");
             }
-            self.0.scene.chronicle.count("node gave up after a disk fault");
             return Some(CrashKind::PowerCut);
         }
         let by_clock = life.until.is_some_and(|until| now >= until);
-        let cut = !machine.power().is_on();
+        let cut = !self.machine().power().is_on();
         if !by_clock && !cut {
             return None;
         }
         life.crashes_left = life.crashes_left.saturating_sub(1);
         if cut {
-            self.0.scene.chronicle.count("crash at a drawn disk operation");
+            self.count("crash at a drawn disk operation");
         }
         Some(life.kind)
     }
 
-    /// End the life as far as the disks are concerned.
-    pub(super) fn crash(&self, kind: CrashKind) {
-        let life = self.life();
+    /// End the life as far as the disks are concerned. Answers with whether the machine got other ones.
+    pub(super) fn crash(&self, kind: CrashKind) -> bool {
+        let mut life = self.life();
+        life.observer = None;
         let mut machine = self.machine();
         let operations = machine.power().operations();
         self.note(format_args!("{kind:?} after {operations} disk operations"));
         if !life.ready && life.number > 0 {
-            self.0.scene.chronicle.count("F-P2 crash during recovery");
+            self.count("F-P2 crash during recovery");
         }
         if self.0.scene.oracle().uploads_in_flight() > 0 {
-            self.0.scene.chronicle.count("crash while an upload was going on");
+            self.count("crash while an upload was going on");
         }
         machine.crash(kind);
+        let must_get = life.must_get.take();
+        let replaced = must_get.is_some();
+        match must_get {
+            None => {}
+            Some(None) => {
+                self.note(format_args!("gets empty disks"));
+                self.count("F-D11 empty disk");
+                machine.replace_disks(DiskImage::default());
+                (life.must_join, life.token, life.swapped) = (true, None, false);
+            }
+            Some(Some(image)) => {
+                self.note(format_args!("gets its old disks"));
+                self.count("F-D11 old disk");
+                machine.replace_disks(image);
+                life.swapped = true;
+            }
+        }
+        replaced
+    }
+
+    /// With the next crash, which must follow, its machine gets other disks: empty ones, or those of
+    /// some time ago.
+    pub(super) fn replace_disks(&self, with: Option<DiskImage>) {
+        self.life().must_get = Some(with);
     }
 
     /// Ask the node to stop in order, as soon as it looks.
@@ -228,12 +231,7 @@ impl Berth {
     /// Its wall clock jumps.
     pub(super) fn shift_clock(&self, seconds: i64) {
         self.0.clock_ahead_s.fetch_add(seconds, Ordering::Relaxed);
-        self.0.scene.chronicle.count("F-T1 wall clock jumped");
-    }
-
-    /// Whether it says that it leads the cluster.
-    pub(super) fn leads(&self) -> bool {
-        false
+        self.count("F-T1 wall clock jumped");
     }
 
     /// Whether its present life came to the end of its start.

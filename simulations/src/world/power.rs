@@ -32,7 +32,9 @@ impl World {
             return;
         }
         // The disks first: what the dying tasks do when they are dropped reaches nothing any more.
-        self.berths[node].crash(kind);
+        if self.berths[node].crash(kind) {
+            self.watch.forget(node);
+        }
         // Nor do goodbyes reach anybody. A machine that loses power sends none, and the order in which
         // tokio drops tasks depends on how many it ran before in this process.
         self.links.silence(sim, node, &self.listeners);
@@ -50,10 +52,5 @@ impl World {
         for node in 0..self.berths.len() {
             self.crash(sim, node, CrashKind::PowerCut);
         }
-    }
-
-    /// Whether `node` runs and has come to the end of its start.
-    pub(super) fn is_ready(&self, node: usize) -> bool {
-        self.down_until[node].is_none() && self.berths[node].is_ready()
     }
 }

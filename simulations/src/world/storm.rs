@@ -10,7 +10,7 @@ use crate::dice::Dice;
 use crate::disk::CrashKind;
 use crate::network::Conditions;
 use crate::network::links::{Way, between};
-use crate::scenarios::{Plan, Trouble};
+use crate::scenarios::{Plan, Swap, Trouble};
 
 /// One thing that happens to the world.
 #[derive(Clone, Debug)]
@@ -29,6 +29,10 @@ pub(super) enum Deed {
     Restart(usize),
     /// A node's wall clock jumps by so many seconds.
     ShiftClock(usize, i64),
+    /// A copy is made of a node's disks.
+    CopyDisks(usize),
+    /// A node's machine loses power and comes back with the copy, or with empty disks.
+    SwapDisks(usize, Swap),
 }
 
 /// The troubles of one run.
@@ -47,16 +51,30 @@ pub(super) struct Storm {
 impl Storm {
     /// The storm of the run `seed`. It begins at `begin`.
     pub(super) fn new(seed: u64, plan: &Plan, begin: Duration) -> Self {
+        let mut dice = Dice::new(seed, "storm");
+        let mut due = BTreeMap::new();
+        if let Some((node, swap)) = plan.swap {
+            let copy = begin + Duration::from_millis(dice.between(200, 3_000));
+            due.insert((copy, 0), Deed::CopyDisks(node));
+            let swapped = copy + Duration::from_millis(dice.between(2_500, 6_000));
+            due.insert((swapped, 0), Deed::SwapDisks(node, swap));
+        }
         Self {
-            dice: Dice::new(seed, "storm"),
+            dice,
             nodes: plan.nodes,
             troubles: plan.troubles.clone(),
             interval_ms: plan.trouble_interval_ms,
             usual: plan.weather,
             next: begin,
-            due: BTreeMap::new(),
+            due,
             drawn: 0,
         }
+    }
+
+    /// Nothing happens.
+    pub(super) fn none(plan: &Plan) -> Self {
+        let calm = Plan { troubles: Vec::new(), swap: None, ..plan.clone() };
+        Self::new(0, &calm, Duration::ZERO)
     }
 
     /// What happens now. `leader` is who leads, if that is known.
