@@ -20,6 +20,7 @@ fi
 find_rust
 exports=$("$HERE/rocksdb.sh")
 eval "$exports"
+export RUSTC_WORKSPACE_WRAPPER=${RUSTC_WORKSPACE_WRAPPER:-$HERE/rustc.sh}
 cd "$REPO"
 if [ "${1:-}" = --binary ]; then
     cargo build --release ${CI:+--locked} -p peerglass --bin peerglass >&2
