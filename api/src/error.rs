@@ -58,6 +58,8 @@ pub(crate) enum ApiError {
     Replicate(#[from] ReplicateError),
     #[error(transparent)]
     Download(#[from] DownloadError),
+    #[error("the nodes that have the bytes do not answer: {0}")]
+    BytesElsewhere(DownloadError),
     #[error("the node is stopping")]
     UploadInterrupted,
     #[error("You are not authorized to complete {} action.", .0.rule.name())]
@@ -123,7 +125,7 @@ impl ApiError {
             },
             Self::Upload(error) => upload_status(error),
             // However it failed: other nodes are wanting, and may be there again in a moment.
-            Self::Replicate(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Replicate(_) | Self::BytesElsewhere(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Download(error) => download_status(error),
             Self::UploadInterrupted | Self::UploadsClosed => StatusCode::SERVICE_UNAVAILABLE,
             Self::Denied(denied) if denied.hidden => StatusCode::NOT_FOUND,

@@ -60,11 +60,6 @@ impl BytePeers {
         }
     }
 
-    /// Drop every answer without waiting for its end.
-    pub(crate) fn forget(&self) {
-        drop(self.answers.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
     fn serve(&self, connection: Connection) {
         if let Some(answers) = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
             while answers.tasks.try_join_next().is_some() {}
@@ -87,13 +82,19 @@ impl BytePeers {
         if slot.not_before.is_some_and(|not_before| Instant::now() < not_before) {
             return Err(unreachable("it could not be reached a moment ago".into()));
         }
-        slot.connection = None;
-        slot.not_before = Some(Instant::now() + RETRY_AFTER);
-        let connection = self.dialer.connect(&entry, Purpose::Chunks).await;
-        let connection = connection.map_err(|error| unreachable(Box::new(error)))?;
-        self.serve(connection.clone());
-        *slot = Slot { connection: Some(connection.clone()), not_before: None };
-        Ok(connection)
+        // Whoever asked may have lost interest by now and drop this: that says nothing of the peer.
+        *slot = Slot::default();
+        match self.dialer.connect(&entry, Purpose::Chunks).await {
+            Ok(connection) => {
+                self.serve(connection.clone());
+                slot.connection = Some(connection.clone());
+                Ok(connection)
+            }
+            Err(error) => {
+                slot.not_before = Some(Instant::now() + RETRY_AFTER);
+                Err(unreachable(Box::new(error)))
+            }
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use futures::TryStreamExt;
 use peerglass_catalog::{Content, Status};
+use peerglass_transfer::DownloadError;
 
 use super::DataProblem;
 use super::range::wanted;
@@ -30,7 +31,8 @@ pub(crate) async fn download(call: Call) -> Answer {
         Body::empty()
     } else {
         let id = image.id;
-        let bytes = call.api.transfer.download(content.manifest, range.clone()).await?;
+        let bytes = call.api.transfer.download(content.manifest, range.clone()).await;
+        let bytes = bytes.map_err(|error| elsewhere(&call, error))?;
         Body::from_stream(bytes.inspect_err(move |error| {
             tracing::error!(image = %id, error = error as &dyn std::error::Error, "download broke off");
         }))
@@ -45,6 +47,16 @@ pub(crate) async fn download(call: Call) -> Answer {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }
     Ok(response)
+}
+
+/// Bytes that no node gave are lost on a node that is alone; otherwise whoever has them may answer again
+/// in a moment.
+fn elsewhere(call: &Call, error: DownloadError) -> ApiError {
+    let alone = call.api.consensus.others().is_empty();
+    if matches!(error, DownloadError::Missing(_)) && !alone {
+        return ApiError::BytesElsewhere(error);
+    }
+    ApiError::Download(error)
 }
 
 /// What is true of the whole image whichever part is sent.
