@@ -16,8 +16,9 @@ use crate::error::{ConsensusError, SubmitError};
 use crate::handle::Consensus;
 use crate::identity::ClusterId;
 use crate::membership::{self, CHANGE_WAIT, Change, ChangeError};
-use crate::network::wire::{Answer, Request};
+use crate::network::wire::Answer;
 use crate::snapshot::spool::SPOOLS;
+use crate::submit::Ask;
 
 /// How long a leader that stops waits for another one to take over.
 const HAND_OVER_WAIT: Duration = Duration::from_secs(3);
@@ -217,7 +218,7 @@ impl Consensus {
 
     async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let deadline = Instant::now() + CHANGE_WAIT;
-        match self.ask_leader(&Request::Change(change), deadline).await {
+        match self.ask_leader(&Ask::Change(change), deadline).await {
             Ok(Answer::Changed(result)) => result,
             Ok(_) | Err(_) => Err(ChangeError::Unavailable),
         }

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::error::{ConsensusError, OpenError};
+use crate::forward::{self, Forwarded};
 use crate::identity::{Chance, Identity};
 use crate::keeper;
 use crate::log::{Flusher, LogStore};
@@ -23,7 +24,7 @@ use crate::network::links::Links;
 use crate::network::serve::Receiving;
 use crate::network::snapshot::Pace;
 use crate::raft::{Raft, SeededRuntime, Types, config};
-use crate::read::{Ask, barrier};
+use crate::read::{Waiter, barrier};
 use crate::snapshot::install;
 use crate::submit::InFlight;
 
@@ -77,7 +78,8 @@ pub(crate) struct Inner {
     applied: watch::Receiver<u64>,
     seed: u64,
     pub(crate) in_flight: InFlight,
-    pub(crate) barrier: mpsc::Sender<Ask>,
+    pub(crate) barrier: mpsc::Sender<Waiter>,
+    pub(crate) forward: mpsc::Sender<Forwarded>,
     receiving: Receiving,
     /// Members heard of from other members, for when this node's log is behind theirs.
     learned: Mutex<BTreeMap<NodeId, NodeEntry>>,
@@ -118,6 +120,7 @@ impl Consensus {
         let start = Raft::new(identity.node.0, Arc::new(config), network, log, machine);
         let raft = SeededRuntime::scope(seed, start).await.map_err(|e| OpenError::Raft(e.to_string()))?;
         let (asks, queue) = mpsc::channel(crate::read::WAITING_MAX);
+        let (forward, forwarded) = mpsc::channel(forward::WAITING_MAX);
         let learned = Mutex::new(identity.known.clone());
         let in_flight = InFlight::new(identity.node, identity.boot.epoch);
         let consensus = Self(Arc::new(Inner {
@@ -128,12 +131,14 @@ impl Consensus {
             seed,
             in_flight,
             barrier: asks,
+            forward,
             receiving: Arc::new(AsyncMutex::new(())),
             learned,
             tasks: Mutex::default(),
         }));
         SeededRuntime::scope(seed, consensus.begin(&settings.entry)).await?;
         tasks.spawn(barrier(Arc::downgrade(&consensus.0), queue));
+        tasks.spawn(forward::forward(Arc::downgrade(&consensus.0), forwarded));
         tasks.spawn(SeededRuntime::scope(seed, keeper::keep(Arc::downgrade(&consensus.0), settings)));
         *consensus.0.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(consensus)

@@ -21,6 +21,7 @@
 
 mod cluster;
 mod error;
+mod forward;
 mod handle;
 mod identity;
 mod keeper;

@@ -18,14 +18,14 @@ use tokio::time::{Instant, timeout_at};
 use crate::error::ConsensusError;
 use crate::handle::{Consensus, Inner};
 use crate::mutation::{self, Mutation};
-use crate::network::wire::{Answer, Request};
-use crate::submit::SUBMIT_WAIT;
+use crate::network::wire::Answer;
+use crate::submit::{Ask, SUBMIT_WAIT};
 
 /// Reads that may wait for one question. More than the API serves requests at once.
 pub(crate) const WAITING_MAX: usize = 16_384;
 
 /// Somebody who wants to know which entry to wait for, and until when he waits.
-pub(crate) type Ask = (Instant, oneshot::Sender<Result<u64, ConsensusError>>);
+pub(crate) type Waiter = (Instant, oneshot::Sender<Result<u64, ConsensusError>>);
 
 impl Consensus {
     /// Ask the catalog a question. The answer takes every write into account that was acknowledged
@@ -80,15 +80,15 @@ impl Consensus {
 }
 
 /// Ask the leader for everybody who waits, again and again.
-pub(crate) async fn barrier(consensus: Weak<Inner>, mut queue: mpsc::Receiver<Ask>) {
-    let mut waiting: Vec<Ask> = Vec::new();
+pub(crate) async fn barrier(consensus: Weak<Inner>, mut queue: mpsc::Receiver<Waiter>) {
+    let mut waiting: Vec<Waiter> = Vec::new();
     while queue.recv_many(&mut waiting, WAITING_MAX).await > 0 {
         let Some(inner) = consensus.upgrade() else { return };
         let consensus = Consensus::of(inner);
         // Everybody in `waiting` asked before the question is sent, so one answer serves all. It is
         // asked until the last of them has lost patience; those who lose it earlier stop listening.
         let deadline = waiting.iter().map(|(deadline, _)| *deadline).max().unwrap_or_else(Instant::now);
-        let answer = consensus.ask_leader(&Request::ReadIndex, deadline).await;
+        let answer = consensus.ask_leader(&Ask::ReadIndex, deadline).await;
         for (_, tell) in waiting.drain(..) {
             let index = match &answer {
                 Ok(Answer::ReadIndex(index)) => Ok(*index),

@@ -13,11 +13,12 @@ use std::time::Duration;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{ClientWriteError, RaftError};
 use peerglass_catalog::{Command, NodeId, Outcome};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{ConsensusError, SubmitError};
 use crate::handle::{Consensus, failed};
+use crate::membership::Change;
 use crate::network::wire::{Answer, Request};
 use crate::raft::{Proposal, Reply};
 use crate::session::ProposalKey;
@@ -28,6 +29,16 @@ pub(crate) const SUBMIT_WAIT: Duration = Duration::from_secs(4);
 
 /// Pause before asking again whether there is a leader.
 pub(crate) const LEADER_POLL: Duration = Duration::from_millis(20);
+
+/// What only a leader can do.
+pub(crate) enum Ask {
+    /// Propose this.
+    Submit(Proposal),
+    /// Say up to which entry a read must wait that begins now.
+    ReadIndex,
+    /// Change the membership.
+    Change(Change),
+}
 
 /// The requests of this start of this node that are not over.
 pub(crate) struct InFlight {
@@ -84,8 +95,9 @@ impl Consensus {
         let ticket = self.inner().in_flight.begin();
         let proposal = Proposal { key: ticket.key, settled: ticket.settled, command };
         let deadline = Instant::now() + SUBMIT_WAIT;
-        let answer = self.ask_leader(&Request::Submit(proposal), deadline).await?;
-        let Answer::Reply(reply) = answer else { return Err(ConsensusError::Unavailable.into()) };
+        let Answer::Reply(reply) = self.ask_leader(&Ask::Submit(proposal), deadline).await? else {
+            return Err(ConsensusError::Unavailable.into());
+        };
         match reply {
             Reply::Done(outcome) => Ok(outcome),
             Reply::Refused(refusal) => Err(SubmitError::Refused(refusal)),
@@ -104,30 +116,23 @@ impl Consensus {
         let _ = lowest.wait_for(|lowest| *lowest > now).await;
     }
 
-    /// Have the leader answer `request`, whoever that is. Asks again until somebody says something
-    /// other than that he does not lead, so the request must bear being asked twice.
-    pub(crate) async fn ask_leader(
-        &self,
-        request: &Request,
-        deadline: Instant,
-    ) -> Result<Answer, ConsensusError> {
+    /// Have the leader answer `ask`, whoever that is. Asks again until somebody says something
+    /// other than that he does not lead, so it must bear being asked twice.
+    pub(crate) async fn ask_leader(&self, ask: &Ask, deadline: Instant) -> Result<Answer, ConsensusError> {
         loop {
             let answer = match self.leader() {
                 Some(leader) if leader == self.node() => {
-                    let here = self.answer_here(request);
+                    let here = self.answer_here(ask);
                     timeout_at(deadline, here).await.map_err(|_| ConsensusError::Unavailable)?
                 }
-                Some(leader) => match self.member(leader) {
-                    Some(entry) => tokio::select! {
-                        biased;
-                        asked = self.links().ask((leader, &entry), request, deadline) => {
-                            asked.unwrap_or(Answer::Unavailable)
-                        }
-                        // A leader that died says nothing; its successor is heard of sooner than the
-                        // connection is given up.
-                        () = self.leads_no_more(leader) => Answer::NotLeader(None),
-                    },
-                    None => Answer::NotLeader(None),
+                Some(leader) => tokio::select! {
+                    biased;
+                    answer = timeout_at(deadline, self.answer_there(leader, ask, deadline)) => {
+                        answer.map_err(|_| ConsensusError::Unavailable)?
+                    }
+                    // A leader that died says nothing; its successor is heard of sooner than the
+                    // connection is given up.
+                    () = self.leads_no_more(leader) => Answer::NotLeader(None),
                 },
                 None => Answer::NotLeader(None),
             };
@@ -162,18 +167,30 @@ impl Consensus {
         }
     }
 
-    async fn answer_here(&self, request: &Request) -> Answer {
-        match request {
-            Request::Submit(proposal) => self.propose_here(proposal.clone()).await,
-            Request::ReadIndex => self.read_index_here().await,
-            Request::Change(change) => self.change_here(change.clone()).await,
-            Request::Append(_)
-            | Request::Vote(_)
-            | Request::PreVote(_)
-            | Request::TransferLeader(_)
-            | Request::Snapshot { .. }
-            | Request::Members => Answer::Unavailable,
+    async fn answer_here(&self, ask: &Ask) -> Answer {
+        match ask {
+            Ask::Submit(proposal) => self.propose_here(proposal.clone()).await,
+            Ask::ReadIndex => self.read_index_here().await,
+            Ask::Change(change) => self.change_here(change.clone()).await,
         }
+    }
+
+    async fn answer_there(&self, leader: NodeId, ask: &Ask, deadline: Instant) -> Answer {
+        let request = match ask {
+            Ask::Submit(proposal) => return self.forward(proposal.clone()).await,
+            Ask::ReadIndex => Request::ReadIndex,
+            Ask::Change(change) => Request::Change(change.clone()),
+        };
+        let Some(entry) = self.member(leader) else { return Answer::NotLeader(None) };
+        self.links().ask((leader, &entry), &request, deadline).await.unwrap_or(Answer::Unavailable)
+    }
+
+    async fn forward(&self, proposal: Proposal) -> Answer {
+        let (tell, told) = oneshot::channel();
+        if self.inner().forward.send((proposal, tell)).await.is_err() {
+            return Answer::Unavailable;
+        }
+        told.await.unwrap_or(Answer::Unavailable)
     }
 
     /// Propose as the leader, if this node is that.

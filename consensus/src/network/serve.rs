@@ -141,7 +141,10 @@ impl Consensus {
                 tracing::warn!(node = from.0, "a peer speaks for another one");
                 Answer::Unavailable
             }
-            Request::Submit(proposal) => self.propose_here(proposal).await,
+            Request::Submit(proposals) => {
+                let proposed = proposals.into_iter().map(|proposal| self.propose_here(proposal));
+                Answer::Many(futures::future::join_all(proposed).await)
+            }
             Request::ReadIndex => self.read_index_here().await,
             Request::Change(change) => {
                 if !self.raft().is_leader() {

@@ -90,8 +90,8 @@ pub(crate) enum Request {
         vote: Vote,
         title: Title,
     },
-    /// Propose this as the leader.
-    Submit(Proposal),
+    /// Propose these as the leader.
+    Submit(Vec<Proposal>),
     /// Up to which entry must a read wait that begins now?
     ReadIndex,
     /// Change the membership as the leader.
@@ -109,6 +109,8 @@ pub(crate) enum Answer {
     Snapshot(SnapshotResponse<Types>),
     /// What a proposal came to.
     Reply(Reply),
+    /// What each of several proposals came to, in their order.
+    Many(Vec<Answer>),
     /// The entry a read must wait for.
     ReadIndex(u64),
     /// What a membership change came to.
