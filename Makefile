@@ -9,13 +9,17 @@ ARGS ?=
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fix test-real test-kill chaos bench sample-config
+.PHONY: help run lab test check fix test-real test-kill chaos bench sample-config
 
 help: ## list the targets
 	@awk -F ':.*## '  '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## build and serve on 127.0.0.1:9292, data in ./peerglass-data (ARGS="--listen ..." for more)
 	@binary=$$($(CARGO) --binary) && exec "$$binary" serve $(ARGS)
+
+lab: ## three nodes on this machine until Ctrl-C: API on 9292, 9392, 9492, data in ./peerglass-lab
+	@deploy/build/debian.sh lab
+	@deploy/lab/cluster.sh $(ARGS)
 
 test: ## all tests; no service, no network once the packages are there
 	@$(CARGO) test --workspace $(LOCKED) $(ARGS)

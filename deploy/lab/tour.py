@@ -5,14 +5,16 @@ usage: tour.py README.md [--folder DIR]
 
 Every line that starts with `$ ` in a ```console block is a command (with its `\\` continuations); the lines
 below it are the output it must print, where `…` stands for anything. All commands run in one shell, in the
-README's folder, as a reader would. Two are special: `make run` is started and left running (with its data
-in a scratch folder), and `make test` is left out, because CI runs it on its own.
+README's folder, as a reader would. Three are special: `make run` and `make lab` are started and left running, each
+until the other begins (`make run` with its data in a scratch folder, the lab in ./peerglass-lab, which is removed
+afterwards), and `make test` is left out, because CI runs it on its own.
 Prints one check a command and `N passed, N failed` at the end.
 """
 
 import argparse
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -24,6 +26,9 @@ READY_SECONDS_MAX = 1800  # `make run` may have to build first
 COMMAND_SECONDS_MAX = 300
 ADDRESS = ("127.0.0.1", 9292)
 LEFT_OUT = ("make test",)
+# What is started and left running, and how the line begins that says it is ready.
+SERVERS = {"make run": "ready: ", "make lab": "lab: three nodes: "}
+LAB = "peerglass-lab"
 
 
 def steps(text):
@@ -89,7 +94,7 @@ class Shell:
 
 
 def serve(command, expected, folder, scratch):
-    """Start the node as the README says and wait for its ready line. Returns (process, complaint or None)."""
+    """Start node or lab as the README says and wait for its ready line. Returns (process, complaint or None)."""
     environment = os.environ | {"PEERGLASS_DATA_DIR": os.path.join(scratch, "data")}
     log = os.path.join(scratch, "run")
     with open(log, "wb") as out:
@@ -102,7 +107,7 @@ def serve(command, expected, folder, scratch):
     said = ""
     while time.monotonic() < deadline:
         said = open(log, encoding="utf-8", errors="replace").read()
-        ready = [line for line in said.splitlines() if line.startswith("ready: ")]
+        ready = [line for line in said.splitlines() if line.startswith(SERVERS[command])]
         if ready:
             if agrees(wanted, ready[0]):
                 return process, None
@@ -126,6 +131,17 @@ def end(process):
             continue
 
 
+def end_lab(folder):
+    """Kill what the reader started in the lab by himself, and remove it."""
+    lab = os.path.join(folder, LAB)
+    for name in os.listdir(lab) if os.path.isdir(lab) else []:
+        lock = os.path.join(lab, name, "LOCK")
+        pid = open(lock, encoding="ascii").read().strip() if os.path.exists(lock) else ""
+        if pid and os.path.exists(f"/proc/{pid}/exe") and os.readlink(f"/proc/{pid}/exe").endswith("/peerglass"):
+            os.kill(int(pid), signal.SIGKILL)
+    shutil.rmtree(lab, ignore_errors=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("readme")
@@ -133,17 +149,22 @@ def main():
     options = parser.parse_args()
     folder = os.path.dirname(os.path.abspath(options.readme))
     passed = failed = 0
+    lab_is_ours = not os.path.exists(os.path.join(folder, LAB))
     with tempfile.TemporaryDirectory(prefix="tour.", dir=options.folder) as scratch:
         shell, node = Shell(folder, scratch), None
         try:
             for command, expected in steps(open(options.readme, encoding="utf-8").read()):
                 if command in LEFT_OUT:
                     continue
-                if command == "make run":
+                if command in SERVERS:
+                    if node is not None:
+                        end(node)
                     with socket.socket() as probe:
                         taken = probe.connect_ex(ADDRESS) == 0
                     complaint = "port 9292 is taken: the tour needs it" if taken else None
-                    if not taken:
+                    if command == "make lab" and not lab_is_ours:
+                        complaint = f"./{LAB} is there already: the tour needs the place"
+                    if complaint is None:
                         node, complaint = serve(command, expected, folder, scratch)
                 else:
                     code, said, errors = shell.run(command)
@@ -165,6 +186,8 @@ def main():
             shell.close()
             if node is not None:
                 end(node)
+            if lab_is_ours:
+                end_lab(folder)
     if passed == 0 and failed == 0:
         failed = 1
         print("FAIL README: it has no console block")
