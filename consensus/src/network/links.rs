@@ -88,9 +88,11 @@ impl Links {
             return Ok(());
         }
         let known = identity::mark_of(&*self.log, node).ok().flatten().unwrap_or_default();
+        // Within one start a disk does not get older; but what a greeting shows was written down before
+        // it was sent, and newer entries may have been acknowledged while it was under way.
         let older = boot.epoch < known.boot.epoch
             || boot.epoch == known.boot.epoch && boot.nonce != known.boot.nonce
-            || last_index < known.stored;
+            || boot != known.boot && last_index < known.stored;
         if older {
             return Err(NotWelcome::Amnesia { seen: known.boot.epoch });
         }
