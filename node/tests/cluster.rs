@@ -16,6 +16,7 @@ use lab::{Lab, bytes, json};
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_node_took_every_other_has_also_when_it_dies() {
     let mut lab = Lab::start(3).await;
+    lab.wait_for_voters(3).await;
     let id = lab.create(0, "a").await;
     for node in 0..3 {
         assert_eq!(lab.get(node, &format!("/v2/images/{id}")).await.0, 200, "read at once on node {node}");
@@ -147,5 +148,35 @@ async fn a_node_behind_the_log_gets_a_snapshot() {
     assert!(status["purged"].as_u64().unwrap() > 40, "{status}");
     lab.restart_cleanly(2).await;
     lab.get_patiently(2, "/v2/images").await;
+    lab.stop().await;
+}
+
+/// F-C5: two of three are lost for good. What the third has goes on, the lost ones are shut out for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_majority_that_is_lost_is_recovered_from_by_one_and_never_comes_back() {
+    let mut lab = Lab::start(3).await;
+    lab.wait_for_voters(3).await;
+    let id = lab.create(0, "kept").await;
+    assert_eq!(lab.put(0, &format!("/v2/images/{id}/file"), &bytes(70_001, 2)).await, 204);
+    lab.get_patiently(2, &format!("/v2/images/{id}/file")).await;
+    for node in 0..3 {
+        lab.stop_node(node).await;
+    }
+    let looked = lab.recover(2, false).await;
+    assert_eq!((looked.lost.len(), looked.cluster.incarnation), (2, 2));
+    let done = lab.recover(2, true).await;
+    assert_eq!(done.node, looked.node);
+    lab.restart(2).await;
+    assert!(lab.get_patiently(2, &format!("/v2/images/{id}/file")).await == bytes(70_001, 2));
+    lab.create(2, "after").await;
+    assert_eq!(lab.status(2).await["members"].as_array().unwrap().len(), 1);
+    // The old ones come back and find each other, which is a majority of what was; nobody else does.
+    lab.restart(0).await;
+    lab.restart(1).await;
+    let old = lab.get_patiently(0, "/v2/images").await;
+    assert_eq!(json(&old)["images"].as_array().unwrap().len(), 1, "they never hear of what came after");
+    assert_eq!(lab.status(2).await["members"].as_array().unwrap().len(), 1);
+    let fourth = lab.join(2, "{}").await;
+    assert_eq!(json(&lab.get_patiently(fourth, "/v2/images").await)["images"].as_array().unwrap().len(), 2);
     lab.stop().await;
 }

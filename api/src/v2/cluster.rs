@@ -68,6 +68,7 @@ pub(crate) async fn issue_token(call: Call, body: Body) -> Answer {
         let given = wanted["expires_s"].as_u64().filter(|seconds| (1..=EXPIRES_MAX_S).contains(seconds));
         given.ok_or(ClusterProblem::Field("expires_s", "from 1 to 2678400 seconds"))?
     };
+    let (site, rack) = (text(&wanted, "site", "")?, text(&wanted, "rack", "")?);
     let contacts = contacts(&call)?;
     let mut secret = [0; 32];
     secret[..16].copy_from_slice(&call.api.random());
@@ -75,12 +76,7 @@ pub(crate) async fn issue_token(call: Call, body: Body) -> Answer {
     let ticket = JoinTicket { secret, contacts };
     let at = call.api.now();
     let micros = i64::try_from(expires_s).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-    let grant = JoinGrant {
-        role,
-        site: text(&wanted, "site", "")?,
-        rack: text(&wanted, "rack", "")?,
-        expires_at: Timestamp(at.0.saturating_add(micros)),
-    };
+    let grant = JoinGrant { role, site, rack, expires_at: Timestamp(at.0.saturating_add(micros)) };
     call.submit(Step::Record, Command::IssueToken { token: ticket.digest(), grant, at }).await?;
     let document = json!({ "token": ticket.to_string(), "expires_s": expires_s });
     Ok(front::json(StatusCode::CREATED, document.to_string()))

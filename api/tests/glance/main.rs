@@ -6,6 +6,7 @@
 mod access;
 mod actions;
 mod auth;
+mod cluster;
 mod concurrent;
 mod create;
 mod data;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use peerglass::{Node, NodeKey, Settings, Surroundings, assemble, join};
+use peerglass_consensus::{ConsensusDisk, Recovery};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -129,6 +130,12 @@ impl Lab {
     pub(crate) async fn restart_cleanly(&mut self, node: usize) {
         self.stop_node(node).await;
         self.restart(node).await;
+    }
+
+    pub(crate) async fn recover(&mut self, node: usize, confirmed: bool) -> Recovery {
+        let surroundings = surroundings(&self.places[node].settings).await;
+        let disk = ConsensusDisk { log: surroundings.disk.log, state: surroundings.disk.state };
+        peerglass_consensus::recover(&disk, confirmed).await.unwrap()
     }
 
     pub(crate) async fn stop_node(&mut self, node: usize) {
