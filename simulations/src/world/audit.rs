@@ -25,6 +25,9 @@ const REST_S: u64 = 30;
 /// Time that healed nodes have to agree, once each of them answers.
 const AGREEMENT_S: u64 = 10;
 
+/// How often an upload is tried after the last fault.
+const UPLOADS_MAX: u32 = 8;
+
 /// Bits to flip in packs at rest.
 const ROTTEN_BITS: u32 = 20;
 
@@ -109,7 +112,7 @@ impl Audit {
         self.settle().await;
         for image in interrupted {
             self.turn();
-            if self.client.upload_whole(&image).await != Ending::Done {
+            if !self.upload(&image).await {
                 self.scene.chronicle.violate(not_stuck::stuck(&image, "it takes no second upload", REST_S));
             }
         }
@@ -139,6 +142,23 @@ impl Audit {
             }
         }
         interrupted
+    }
+
+    /// Whether an upload succeeds: at once on a lone node; in a cluster that just healed it may be told
+    /// to come again.
+    async fn upload(&mut self, image: &str) -> bool {
+        for attempt in 0..UPLOADS_MAX {
+            match self.client.upload_whole(image).await {
+                Ending::Done => return true,
+                // The one before had taken effect after all.
+                Ending::Refused(409) if attempt > 0 => return true,
+                Ending::Unknown if self.berths.len() > 1 => {}
+                Ending::Unknown | Ending::Refused(_) | Ending::NoRoom => return false,
+            }
+            self.scene.chronicle.count("upload told to come again after the last fault");
+            sleep(Duration::from_secs(1)).await;
+        }
+        false
     }
 
     /// The ids of all images, once none of them is in the middle of something.
