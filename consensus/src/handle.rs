@@ -83,6 +83,8 @@ pub(crate) struct Inner {
     receiving: Receiving,
     /// Members heard of from other members, for when this node's log is behind theirs.
     learned: Mutex<BTreeMap<NodeId, NodeEntry>>,
+    /// Members that were heard of at another address than everybody knows.
+    moved: Mutex<BTreeMap<NodeId, String>>,
     /// Work of this handle. It ends when the node stops.
     tasks: Mutex<JoinSet<()>>,
 }
@@ -111,7 +113,7 @@ impl Consensus {
         tasks.spawn(flush);
         let log = LogStore::new(Arc::clone(&disk.log), flusher);
         let config = config(&settings).validate().map_err(|error| OpenError::Raft(error.to_string()))?;
-        let links = Arc::new(Links::new(identity.clone(), disk.log, dial));
+        let links = Arc::new(Links::new(identity.clone(), disk.log, dial, settings.entry.address.clone()));
         let network = Network {
             links: Arc::clone(&links),
             state: Arc::clone(&disk.state),
@@ -134,8 +136,11 @@ impl Consensus {
             forward,
             receiving: Arc::new(AsyncMutex::new(())),
             learned,
+            moved: Mutex::default(),
             tasks: Mutex::default(),
         }));
+        let inner = Arc::downgrade(&consensus.0);
+        consensus.links().look_up_by(Box::new(move |node| Self(inner.upgrade()?).member(node)));
         SeededRuntime::scope(seed, consensus.begin(&settings.entry)).await?;
         tasks.spawn(barrier(Arc::downgrade(&consensus.0), queue));
         tasks.spawn(forward::forward(Arc::downgrade(&consensus.0), forwarded));
@@ -197,6 +202,10 @@ impl Consensus {
 
     pub(crate) fn learned(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, NodeEntry>> {
         self.0.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn moved(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, String>> {
+        self.0.moved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Index of the last log entry applied here, as it grows. Equal indexes mean equal catalogs.

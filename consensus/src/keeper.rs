@@ -2,7 +2,8 @@
 //!
 //! Twice a second: a leader writes down how far its followers are, so that one that comes back with an
 //! older disk is noticed, and promotes nodes while fewer vote than are wanted. A node that hears of no
-//! leader asks the members it knows who else there is, in case the cluster moved on without it.
+//! leader asks the members it knows who else there is, in case the cluster moved on without it. A leader
+//! that hears of a node at another address has everybody know.
 
 use std::collections::BTreeSet;
 use std::sync::Weak;
@@ -14,7 +15,7 @@ use peerglass_catalog::NodeId;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::handle::{Consensus, ConsensusSettings, Inner};
-use crate::membership::{self, spread};
+use crate::membership::{self, Change, spread};
 use crate::network::wire::{Answer, Request};
 
 /// How often it looks.
@@ -36,11 +37,32 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
         let consensus = Consensus::of(inner);
         if consensus.is_leader() {
             remember_followers(&consensus);
+            relocate(&consensus).await;
             if settings.voters > 0 {
                 promote(&consensus, settings.voters).await;
             }
         } else if consensus.leader().is_none() {
             learn_members(&consensus).await;
+        }
+    }
+}
+
+/// Have everybody know where nodes are that moved, this one included, as when a node that was alone
+/// opens a peer port.
+async fn relocate(consensus: &Consensus) {
+    let mut moved = std::mem::take(&mut *consensus.moved());
+    let address = consensus.links().address.clone();
+    if !address.is_empty() && consensus.member(consensus.node()).is_some_and(|me| me.address != address) {
+        moved.insert(consensus.node(), address);
+    }
+    for (node, address) in moved {
+        let change = Change::Move { node, address: address.clone() };
+        match membership::carry_out(consensus.raft(), change).await {
+            Ok(()) => tracing::info!(node = node.0, address, "a node has a new address"),
+            // It is heard of again when it connects again; this node itself is looked at every time.
+            Err(error) => {
+                tracing::warn!(node = node.0, address, %error, "a node's new address is not known yet")
+            }
         }
     }
 }

@@ -30,6 +30,8 @@ const CATCH_UP_ENTRIES_MAX: u64 = 64;
 pub(crate) enum Change {
     /// Add a node as a learner. An older node with the same key is removed: its disk is gone.
     Admit { node: NodeId, entry: NodeEntry },
+    /// It is reached at another address from now on.
+    Move { node: NodeId, address: String },
     /// Let a node vote.
     Promote(NodeId),
     /// Let it follow only.
@@ -95,6 +97,7 @@ pub(crate) async fn carry_out(raft: &Raft, change: Change) -> Result<(), ChangeE
     let done = async {
         match change {
             Change::Admit { node, entry } => admit(raft, node, entry).await,
+            Change::Move { node, address } => relocate(raft, node, address).await,
             Change::Promote(node) => promote(raft, node).await,
             Change::Demote(node) => demote(raft, node).await,
             Change::Remove(node) => remove(raft, node).await,
@@ -130,6 +133,16 @@ async fn admit(raft: &Raft, node: NodeId, entry: NodeEntry) -> Result<(), Change
 
 fn nodes_with(members: &Membership, key: PeerKey) -> Vec<u64> {
     members.nodes().filter(|(_, entry)| entry.key == key).map(|(node, _)| *node).collect()
+}
+
+async fn relocate(raft: &Raft, node: NodeId, address: String) -> Result<(), ChangeError> {
+    let members = effective(raft);
+    let entry = members.get_node(&node.0).ok_or(ChangeError::NoSuchNode(node.0))?.clone();
+    if entry.address == address {
+        return Ok(());
+    }
+    let entry = NodeEntry { address, ..entry };
+    apply(raft, ChangeMembers::SetNodes(BTreeMap::from([(node.0, entry)])), true).await
 }
 
 async fn promote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {

@@ -40,6 +40,7 @@ async fn what_one_node_took_every_other_has_also_when_it_dies() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_without_a_majority_says_so_within_five_seconds() {
     let mut lab = Lab::start(3).await;
+    lab.wait_for_voters(3).await;
     let id = lab.create(0, "a").await;
     lab.kill(1).await;
     lab.kill(2).await;
@@ -80,6 +81,26 @@ async fn members_are_promoted_led_by_another_demoted_and_removed() {
     assert_eq!(lab.get(1, &format!("/v2/images/{id}")).await.0, 200);
     // The removed node is refused by everybody, and says so instead of answering from what it has.
     assert_eq!(lab.get(fourth, "/v2/images").await.0, 503);
+    lab.stop().await;
+}
+
+/// A laptop's node becomes the first of a cluster by opening a peer port, and a node may move.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_alone_opens_a_port_and_a_member_moves() {
+    let mut lab = Lab::start_with(1, |settings| settings.cluster.listen.clear()).await;
+    let id = lab.create(0, "from when it was alone").await;
+    lab.stop_node(0).await;
+    lab.move_node(0);
+    lab.restart(0).await;
+    lab.wait_for_address(0, 0).await;
+    lab.give_ports_to_new_nodes();
+    let second = lab.join(0, "{}").await;
+    assert_eq!(lab.get(second, &format!("/v2/images/{id}")).await.0, 200);
+    lab.stop_node(second).await;
+    lab.move_node(second);
+    lab.restart(second).await;
+    lab.wait_for_address(0, second).await;
+    lab.get_patiently(second, "/v2/images").await;
     lab.stop().await;
 }
 

@@ -7,7 +7,7 @@
 //! * Whoever asks waits no longer than its deadline. Nothing is sent twice.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use peerglass_catalog::keyspace::Keyspace;
@@ -43,11 +43,18 @@ pub(crate) enum LinkError {
     NoAnswer { node: u64, reason: String },
 }
 
+/// Says where a member is.
+pub(crate) type Directory = Box<dyn Fn(NodeId) -> Option<NodeEntry> + Send + Sync>;
+
 /// The connections of one node.
 pub(crate) struct Links {
     pub(crate) identity: Identity,
     log: Arc<dyn Keyspace>,
     dial: Option<Arc<dyn Dial>>,
+    /// Where this node is reached.
+    pub(crate) address: String,
+    /// Where others are now. openraft keeps the entry it began to talk to a node with.
+    directory: OnceLock<Directory>,
     slots: Mutex<BTreeMap<NodeId, Arc<AsyncMutex<Slot>>>>,
     /// Set when a peer says that this node's disk is older than what it was seen with.
     amnesia: watch::Sender<bool>,
@@ -63,8 +70,27 @@ struct Slot {
 }
 
 impl Links {
-    pub(crate) fn new(identity: Identity, log: Arc<dyn Keyspace>, dial: Option<Arc<dyn Dial>>) -> Self {
-        Self { identity, log, dial, slots: Mutex::default(), amnesia: watch::Sender::new(false) }
+    pub(crate) fn new(
+        identity: Identity,
+        log: Arc<dyn Keyspace>,
+        dial: Option<Arc<dyn Dial>>,
+        address: String,
+    ) -> Self {
+        Self {
+            identity,
+            log,
+            dial,
+            address,
+            directory: OnceLock::new(),
+            slots: Mutex::default(),
+            amnesia: watch::Sender::new(false),
+        }
+    }
+
+    /// From now on entries are looked up by `directory` before somebody is dialled.
+    pub(crate) fn look_up_by(&self, directory: Directory) {
+        // There is one, and it is set once.
+        let _ = self.directory.set(directory);
     }
 
     /// Whether peers found this node's disk to be older than what they saw of it.
@@ -162,6 +188,8 @@ impl Links {
         slot.connection = None;
         // Also when this future is dropped half-way, as it is at a deadline.
         slot.not_before = Some(Instant::now() + RETRY_AFTER);
+        let now = self.directory.get().and_then(|directory| directory(node));
+        let entry = now.as_ref().unwrap_or(entry);
         let connected = async {
             let connection = dial.dial(entry).await.map_err(|error| error.to_string())?;
             self.greet(&connection, node).await.map(|()| connection)
@@ -189,6 +217,7 @@ impl Links {
             to: node,
             boot: self.identity.boot,
             last_index: self.last_index(),
+            address: self.address.clone(),
         };
         let talk = async {
             let (mut send, mut receive) = connection.open_bi().await.map_err(|error| error.to_string())?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openraft::error::{Fatal, RaftError};
+use peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
 use peerglass_catalog::{NodeId, PeerKey};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::task::JoinSet;
@@ -83,7 +84,16 @@ impl Consensus {
             connection.close(CLOSE_REFUSED, b"refused");
             return Ok(None);
         }
+        self.heard_of(greeting.from, greeting.address);
         Ok(Some(greeting.from))
+    }
+
+    /// A member may have moved; the leader has everybody know.
+    fn heard_of(&self, node: NodeId, address: String) {
+        let fits = !address.is_empty() && address.len() <= NODE_TEXT_BYTES_MAX;
+        if fits && self.member(node).is_some_and(|entry| entry.address != address) {
+            self.moved().insert(node, address);
+        }
     }
 
     fn check_greeting(&self, greeting: &Greeting, key: PeerKey) -> Result<(), NotWelcome> {

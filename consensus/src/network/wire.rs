@@ -38,6 +38,8 @@ pub(crate) struct Greeting {
     pub(crate) boot: Boot,
     /// Last entry of the caller's log.
     pub(crate) last_index: u64,
+    /// Where the caller is reached.
+    pub(crate) address: String,
 }
 
 /// The answer to a greeting.

@@ -174,6 +174,25 @@ impl Lab {
         NodeKey::load_or_create(&self.places[node].dir.path().join("node.key"), [0; 32]).unwrap()
     }
 
+    /// Give a stopped node another peer port.
+    pub(crate) fn move_node(&mut self, node: usize) {
+        self.places[node].settings.cluster.listen = format!("127.0.0.1:{}", free_udp_port());
+    }
+
+    pub(crate) fn give_ports_to_new_nodes(&mut self) {
+        self.tune = |_| {};
+    }
+
+    /// Wait until node `at` knows where `node` is now.
+    pub(crate) async fn wait_for_address(&self, at: usize, node: usize) {
+        let began = Instant::now();
+        let address = self.peer_address(node).to_string();
+        while !self.status(at).await["members"].to_string().contains(&address) {
+            assert!(began.elapsed() < PATIENCE, "the address of node {node} is not known");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) fn peer_address(&self, node: usize) -> SocketAddr {
         self.places[node].settings.cluster.listen.parse().unwrap()
     }
