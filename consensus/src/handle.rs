@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::error::{ConsensusError, OpenError};
 use crate::forward::{self, Forwarded};
-use crate::identity::{Chance, Identity};
+use crate::identity::{self, Chance, Identity};
 use crate::keeper;
 use crate::log::{Flusher, LogStore};
 use crate::machine::Machine;
@@ -101,10 +101,7 @@ impl Consensus {
         seed: u64,
     ) -> Result<Self, OpenError> {
         let machine = Machine::open(Arc::clone(&disk.state)).await?;
-        // A crash between the two leaves a log that ends before the snapshot that replaced it.
-        if let Some(installed) = install::installed(&*disk.state)? {
-            LogStore::begin_after(&*disk.log, installed).await?;
-        }
+        bring_log_up_to_state(&disk, &machine).await?;
         check_that_log_and_state_meet(&disk, &machine)?;
         let identity = Identity::begin(&*disk.log, &mut Chance::new(seed)).await?;
         let applied = machine.watch();
@@ -254,7 +251,28 @@ impl Consensus {
     }
 }
 
-/// Entries are applied only after they are synced, so a log that ends before the applied index lost
+/// A log may end before what the state holds, after a power cut, without anything being lost:
+///
+/// * between the installation of a snapshot and the purge of the log that it replaces;
+/// * on a node that is no majority by itself, because it applies what a majority has synced, and its own
+///   copy may not be. It never acknowledged those entries.
+///
+/// Then the log goes on behind the state, which holds them.
+async fn bring_log_up_to_state(disk: &ConsensusDisk, machine: &Machine) -> Result<(), OpenError> {
+    if let Some(installed) = install::installed(&*disk.state)? {
+        LogStore::begin_after(&*disk.log, installed).await?;
+    }
+    let Some(node) = identity::node_of(&*disk.log)? else { return Ok(()) };
+    let applied = machine.applied();
+    let members = &applied.membership;
+    let follows = members.get_node(&node.0).is_some() && !members.voter_ids().eq([node.0]);
+    if let Some(last) = applied.log_id.filter(|_| follows) {
+        LogStore::begin_after(&*disk.log, last).await?;
+    }
+    Ok(())
+}
+
+/// Alone, a node applies entries only after they are synced, so a log that ends before the applied index lost
 /// something that may have been acknowledged. They are purged only after the state that holds them is
 /// synced, so a state that ends before the first entry of the log did as well.
 fn check_that_log_and_state_meet(disk: &ConsensusDisk, machine: &Machine) -> Result<(), OpenError> {

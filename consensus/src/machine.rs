@@ -70,6 +70,11 @@ impl Machine {
         Ok(Self { state, applied, sessions, announce })
     }
 
+    /// How far the state is.
+    pub(crate) fn applied(&self) -> &Applied {
+        &self.applied
+    }
+
     /// The index of the last applied entry, as it grows.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.announce.subscribe()
