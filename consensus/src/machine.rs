@@ -21,7 +21,7 @@ use crate::log::{decode, encode};
 use crate::mutation::{self, Mutation};
 use crate::raft::{LogId, Membership, Meta, Proposal, Reply, Types};
 use crate::session::{Changes, Sessions, Verdict};
-use crate::snapshot::{self, Builder, RaftSnapshot, SnapshotData, install};
+use crate::snapshot::{self, Builder, RaftSnapshot, SnapshotData, install, spool};
 
 /// Entries written together, at most. More would only delay the first answer.
 const GROUP_MAX: usize = 256;
@@ -176,21 +176,28 @@ impl RaftStateMachine<Types> for Machine {
     }
 
     async fn install_snapshot(&mut self, meta: &Meta, data: SnapshotData) -> io::Result<()> {
-        if let SnapshotData::Received { state } = data {
-            if !Arc::ptr_eq(&state, &self.state) {
+        match data {
+            SnapshotData::Own { state } if Arc::ptr_eq(&state, &self.state) => {
+                return Ok(()); // at an index we have applied
+            }
+            SnapshotData::Own { state } => {
+                spool::copy(&state, &*self.state).await.map_err(io::Error::other)?;
+            }
+            SnapshotData::Received { state } if Arc::ptr_eq(&state, &self.state) => {}
+            SnapshotData::Received { .. } => {
                 return Err(io::Error::other("a snapshot was received into another state"));
             }
-            install::install(&*self.state).await.map_err(io::Error::other)?;
-            self.reload().map_err(io::Error::other)?;
-            if self.applied.log_id != meta.last_log_id {
-                return Err(io::Error::other("the received snapshot is not the one that was announced"));
-            }
         }
-        Ok(()) // otherwise it is our own state, at an index we have applied
+        install::install(&*self.state).await.map_err(io::Error::other)?;
+        self.reload().map_err(io::Error::other)?;
+        if self.applied.log_id != meta.last_log_id {
+            return Err(io::Error::other("the received snapshot is not the one that was announced"));
+        }
+        Ok(())
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<RaftSnapshot>> {
-        Ok(self.applied.log_id.is_some().then(|| snapshot::describe(self.applied.clone())))
+        Ok(self.applied.log_id.is_some().then(|| snapshot::describe(&self.state, self.applied.clone())))
     }
 }
 

@@ -24,8 +24,11 @@ use crate::raft::{Meta, Types};
 
 /// The state of the catalog at one applied index.
 pub(crate) enum SnapshotData {
-    /// This node's own state, which is that or newer.
-    Own,
+    /// The state of whoever made it, which is that or newer.
+    Own {
+        /// Where it is.
+        state: Arc<dyn Keyspace>,
+    },
     /// A whole spool that was received into `state`, to be installed there.
     Received {
         /// Where it was received.
@@ -47,13 +50,13 @@ impl RaftSnapshotBuilder<Types> for Builder {
         // Read before the sync, so that what the snapshot claims is never more than what is durable.
         let applied = keyspace::look(&*self.state, read_applied).map_err(io::Error::other)?;
         self.state.sync().await.map_err(io::Error::other)?;
-        Ok(describe(applied))
+        Ok(describe(&self.state, applied))
     }
 }
 
 /// A node's own state, at `applied`.
-pub(crate) fn describe(applied: Applied) -> RaftSnapshot {
-    Snapshot { meta: meta(applied), snapshot: SnapshotData::Own }
+pub(crate) fn describe(state: &Arc<dyn Keyspace>, applied: Applied) -> RaftSnapshot {
+    Snapshot { meta: meta(applied), snapshot: SnapshotData::Own { state: Arc::clone(state) } }
 }
 
 /// What openraft wants to know of a state.

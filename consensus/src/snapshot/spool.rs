@@ -177,6 +177,16 @@ pub(crate) fn keep(state: &dyn Keyspace, number: u32, bytes: Vec<u8>) -> Result<
     state.write(batch)
 }
 
+/// Write `from` down and have `to` receive it, where both are in one process.
+pub(crate) async fn copy(from: &Arc<dyn Keyspace>, to: &dyn Keyspace) -> Result<(), Fault> {
+    let title = make(from).await?;
+    for number in expect(to, &title)?..title.pieces {
+        let piece = piece(&**from, Way::Out, number)?;
+        keep(to, number, piece.ok_or_else(|| Fault::Io(io::ErrorKind::UnexpectedEof.into()))?)?;
+    }
+    Ok(())
+}
+
 /// Drop a spool.
 pub(crate) fn drop_spool(state: &dyn Keyspace, way: Way) -> Result<(), Fault> {
     let mut batch = Batch::default();
