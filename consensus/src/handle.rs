@@ -16,7 +16,7 @@ use crate::error::{ConsensusError, OpenError};
 use crate::forward::{self, Forwarded};
 use crate::identity::{self, Chance, Identity};
 use crate::keeper;
-use crate::log::{Flusher, LogStore};
+use crate::log::{self, Flusher, LogStore};
 use crate::machine::Machine;
 use crate::network::Dial;
 use crate::network::client::Network;
@@ -103,6 +103,9 @@ impl Consensus {
         let machine = Machine::open(Arc::clone(&disk.state)).await?;
         bring_log_up_to_state(&disk, &machine).await?;
         check_that_log_and_state_meet(&disk, &machine)?;
+        if let Some(node) = identity::node_of(&*disk.log)? {
+            log::step_down(&*disk.log, node)?;
+        }
         let identity = Identity::begin(&*disk.log, &mut Chance::new(seed)).await?;
         let applied = machine.watch();
         let (flusher, flush) = Flusher::new(Arc::clone(&disk.log));

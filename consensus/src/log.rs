@@ -20,8 +20,8 @@ use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{OptionalSend, entry::RaftEntry};
-use peerglass_catalog::Fault;
 use peerglass_catalog::keyspace::{self, Batch, Direction, KeyRange, Keyspace, Read};
+use peerglass_catalog::{Fault, NodeId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -187,6 +187,21 @@ pub(crate) fn survey(disk: &dyn Keyspace, applied: u64) -> Result<Survey, Fault>
 
 pub(crate) fn put_entry(batch: &mut Batch, entry: &Entry) {
     batch.put(entry_key(entry.index()), encode(entry));
+}
+
+/// Let a node that led when it ended start as a follower; the caller syncs.
+///
+/// openraft would have it lead its old term on at once. But the commit mark is not synced, so such a
+/// leader may take less for committed than it acknowledged, and answer a read from before that. A leader
+/// that is elected commits an entry of its own first.
+pub(crate) fn step_down(disk: &dyn Keyspace, node: NodeId) -> Result<(), Fault> {
+    let led = |vote: &Vote| vote.committed && vote.leader_id.voted_for == node.0;
+    if let Some(vote) = get::<Vote>(disk, "vote", VOTE)?.filter(led) {
+        let mut batch = Batch::default();
+        put_vote(&mut batch, &Vote { committed: false, ..vote });
+        disk.write(batch)?;
+    }
+    Ok(())
 }
 
 pub(crate) fn put_vote(batch: &mut Batch, vote: &Vote) {
