@@ -1,9 +1,11 @@
 //! A disk that fails on the step it is told to, and forgets at a power cut what was not synced.
 //!
+//! What a failed sync of packs or of their directory should have covered no later one does (F-D5).
+//!
 //! Packs and index share one count of steps, so that a test can visit every point at which something
 //! reaches the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -48,6 +50,8 @@ impl Steps {
 struct Content {
     bytes: Vec<u8>,
     synced: usize,
+    /// A sync failed: nothing more becomes durable.
+    holed: bool,
 }
 
 type Shared = Arc<Mutex<Content>>;
@@ -64,6 +68,36 @@ pub(crate) struct FaultyDisk {
 struct Folder {
     now: BTreeMap<PackId, Shared>,
     durable: BTreeMap<PackId, Shared>,
+    /// Packs whose last create or remove a failed sync should have covered.
+    given_up: BTreeSet<PackId>,
+}
+
+impl Folder {
+    fn is_durable(&self, id: PackId) -> bool {
+        match (self.now.get(&id), self.durable.get(&id)) {
+            (Some(now), Some(durable)) => Arc::ptr_eq(now, durable),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
+
+    fn ids(&self) -> BTreeSet<PackId> {
+        self.now.keys().chain(self.durable.keys()).copied().collect()
+    }
+
+    fn sync(&mut self) {
+        for id in self.ids().difference(&self.given_up) {
+            match self.now.get(id) {
+                Some(file) => self.durable.insert(*id, Arc::clone(file)),
+                None => self.durable.remove(id),
+            };
+        }
+    }
+
+    fn fail_sync(&mut self) {
+        let lost: Vec<PackId> = self.ids().into_iter().filter(|id| !self.is_durable(*id)).collect();
+        self.given_up.extend(lost);
+    }
 }
 
 struct FaultyIndex {
@@ -110,11 +144,8 @@ impl FaultyDisk {
     /// is there (F-D1, F-D2, F-D3).
     pub(crate) fn after_power_cut(&self, mut chance: impl FnMut(usize) -> usize, fuse: Fuse) -> Self {
         let folder = self.folder.lock().unwrap();
-        let mut ids: Vec<PackId> = folder.now.keys().chain(folder.durable.keys()).copied().collect();
-        ids.sort_unstable();
-        ids.dedup();
         let mut files = BTreeMap::new();
-        for id in ids {
+        for id in folder.ids() {
             let (now, durable) = (folder.now.get(&id), folder.durable.get(&id));
             let present = match (now, durable) {
                 (Some(_), Some(_)) => true,
@@ -131,7 +162,7 @@ impl FaultyDisk {
         for batch in &log.since[..kept] {
             apply_batch(&mut index, batch.clone());
         }
-        Self::of(fuse, Folder { durable: files.clone(), now: files }, index)
+        Self::of(fuse, Folder { durable: files.clone(), now: files, given_up: BTreeSet::new() }, index)
     }
 }
 
@@ -145,7 +176,7 @@ fn torn(content: &Content, chance: &mut impl FnMut(usize) -> usize) -> Content {
             sector.fill(0);
         }
     }
-    Content { synced: bytes.len(), bytes }
+    Content { synced: bytes.len(), bytes, holed: false }
 }
 
 impl FaultyDisk {
@@ -165,6 +196,7 @@ impl PackDisk for FaultyDisk {
         if folder.now.contains_key(&pack) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
+        folder.given_up.remove(&pack);
         Ok(self.file(folder.now.entry(pack).or_default()))
     }
 
@@ -181,15 +213,20 @@ impl PackDisk for FaultyDisk {
 
     fn remove(&self, pack: PackId) -> io::Result<()> {
         self.step(false)?;
-        self.folder.lock().unwrap().now.remove(&pack);
+        let mut folder = self.folder.lock().unwrap();
+        if folder.now.remove(&pack).is_some() {
+            folder.given_up.remove(&pack);
+        }
         Ok(())
     }
 
     fn sync_directory(&self) -> BoxFuture<'static, io::Result<()>> {
-        let done = self.step(false).map(|()| {
-            let mut folder = self.folder.lock().unwrap();
-            folder.durable = folder.now.clone();
-        });
+        let done = self.step(false);
+        let mut folder = self.folder.lock().unwrap();
+        match done {
+            Ok(()) => folder.sync(),
+            Err(_) => folder.fail_sync(),
+        }
         Box::pin(std::future::ready(done))
     }
 }
@@ -222,10 +259,12 @@ impl PackFile for FaultyFile {
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
-        let done = self.steps.lock().unwrap().step(false).map(|()| {
-            let mut content = self.content.lock().unwrap();
+        let done = self.steps.lock().unwrap().step(false);
+        let mut content = self.content.lock().unwrap();
+        content.holed |= done.is_err();
+        if !content.holed {
             content.synced = content.bytes.len();
-        });
+        }
         Box::pin(std::future::ready(done))
     }
 }
