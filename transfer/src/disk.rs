@@ -49,7 +49,8 @@ impl fmt::Display for PackId {
 /// * A pack's bytes are durable once [`PackFile::sync`], started after they were appended, is `Ok`;
 ///   its presence or absence once [`PackDisk::sync_directory`], started after, is `Ok`.
 /// * After a failed sync nothing may be assumed about the bytes. Callers give the pack up; they
-///   never try again.
+///   never try again. The same of [`PackDisk::sync_directory`]: a later one that succeeds proves
+///   nothing about creates and removes the failed one should have covered.
 /// * An open [`PackFile`] may still be read after its pack was removed.
 /// * A full disk is [`io::ErrorKind::StorageFull`] or [`io::ErrorKind::QuotaExceeded`].
 pub trait PackDisk: Send + Sync + 'static {

@@ -4,6 +4,8 @@
 //! B digest  where a blob is, and how many manifests or pages name it
 //! Z digest  that nobody names it: what reclaim goes through
 //! P pack    how much of a pack is live
+//! W pack    that a pack was begun and is not entered yet
+//! N         the first number that no pack ever had
 //! M root    that this node holds a manifest
 //! D root    that a manifest is being let go, and how far
 //! ```
@@ -22,6 +24,8 @@ use crate::pack::BlobKind;
 const BLOBS: u8 = b'B';
 const ZEROS: u8 = b'Z';
 const PACKS: u8 = b'P';
+const BEGUN: u8 = b'W';
+const NEXT_PACK: u8 = b'N';
 const HELD: u8 = b'M';
 const DROPS: u8 = b'D';
 /// Format of every value in this release.
@@ -125,15 +129,27 @@ impl<'a> Working<'a> {
     }
 
     pub(crate) fn pack(&self, pack: PackId) -> Result<Option<PackRecord>, Fault> {
-        self.get("pack", pack_key(pack))
+        self.get("pack", pack_key(PACKS, pack))
     }
 
     pub(crate) fn put_pack(&mut self, pack: PackId, record: &PackRecord) {
-        self.batch.put(pack_key(pack), encode(record));
+        self.batch.put(pack_key(PACKS, pack), encode(record));
     }
 
     pub(crate) fn remove_pack(&mut self, pack: PackId) {
-        self.batch.remove(pack_key(pack));
+        self.batch.remove(pack_key(PACKS, pack));
+    }
+
+    pub(crate) fn put_begun(&mut self, pack: PackId) {
+        self.batch.put(pack_key(BEGUN, pack), Vec::new());
+    }
+
+    pub(crate) fn remove_begun(&mut self, pack: PackId) {
+        self.batch.remove(pack_key(BEGUN, pack));
+    }
+
+    pub(crate) fn put_next_pack(&mut self, number: u64) {
+        self.batch.put(vec![NEXT_PACK], encode(&number));
     }
 
     pub(crate) fn held(&self, root: &ManifestRoot) -> Result<Option<Held>, Fault> {
@@ -170,11 +186,20 @@ pub(crate) fn blob(index: &dyn Keyspace, digest: &Digest) -> Result<Option<Blob>
 pub(crate) fn packs(index: &dyn Keyspace) -> Result<Vec<(PackId, PackRecord)>, Fault> {
     let entries = index.scan(KeyRange::prefix(&[PACKS]), Direction::Ascending).map(|entry| {
         let (key, value) = entry?;
-        let number = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
-        let number = number.ok_or_else(|| Fault::Damaged { what: "pack number", key: key.clone() })?;
-        Ok((PackId(u64::from_be_bytes(number)), decode("pack", &key, &value)?))
+        Ok((pack_at(&key)?, decode("pack", &key, &value)?))
     });
     entries.collect()
+}
+
+/// Every pack that was begun and neither entered nor given up.
+pub(crate) fn begun(index: &dyn Keyspace) -> Result<Vec<PackId>, Fault> {
+    let entries = index.scan(KeyRange::prefix(&[BEGUN]), Direction::Ascending);
+    entries.map(|entry| pack_at(&entry?.0)).collect()
+}
+
+/// The first number that no pack ever had, as far as the index was told.
+pub(crate) fn next_pack(index: &dyn Keyspace) -> Result<u64, Fault> {
+    Ok(Working::new(index).get("next pack number", vec![NEXT_PACK])?.unwrap_or(0))
 }
 
 /// Up to `limit` held manifests after `after`, in order.
@@ -239,8 +264,14 @@ fn zero_key(digest: &Digest) -> Vec<u8> {
     [&[ZEROS][..], &digest.0].concat()
 }
 
-fn pack_key(pack: PackId) -> Vec<u8> {
-    [&[PACKS][..], &pack.0.to_be_bytes()].concat()
+fn pack_key(table: u8, pack: PackId) -> Vec<u8> {
+    [&[table][..], &pack.0.to_be_bytes()].concat()
+}
+
+fn pack_at(key: &[u8]) -> Result<PackId, Fault> {
+    let number = key.get(1..9).and_then(|bytes| bytes.try_into().ok());
+    let number = number.ok_or_else(|| Fault::Damaged { what: "pack number", key: key.to_vec() })?;
+    Ok(PackId(u64::from_be_bytes(number)))
 }
 
 fn root_key(table: u8, root: &ManifestRoot) -> Vec<u8> {

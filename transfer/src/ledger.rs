@@ -7,6 +7,8 @@
 //! * A pinned pack keeps every blob the index says it has, named or not: an upload may rely on what
 //!   it found there. A guarded manifest is not let go.
 //! * Every operation of many batches leaves a mark of how far it is, and resumes there.
+//! * A pack's number is noted as used before the pack exists, so that whatever a power cut takes back,
+//!   no record of one pack is ever found beside the file of another.
 //!
 //! # What it leaves to others
 //!
@@ -48,6 +50,8 @@ struct State {
     closing: BTreeSet<PackId>,
     /// Packs that are being written or entered by an upload or a rewrite in progress.
     writing: BTreeSet<PackId>,
+    /// Those of `writing` that may be gone after a power cut whatever a later sync of the directory says.
+    doubtful: BTreeSet<PackId>,
     /// How many uploads and downloads need each manifest.
     guards: BTreeMap<ManifestRoot, usize>,
     /// Manifests of which reclaim has asked whether anybody names them. A guard takes one out.
@@ -84,8 +88,18 @@ impl Totals {
 }
 
 impl Ledger {
-    /// The ledger over `index`. Packs begun from now on are numbered from `next_pack`.
+    /// The ledger over `index`. Packs begun from now on are numbered from `next_pack`, or higher if there
+    /// were higher ones.
     pub(crate) fn new(index: Arc<dyn Keyspace>, next_pack: u64) -> Result<Self, Fault> {
+        let noted = index::next_pack(&*index)?;
+        let next_pack = next_pack.max(noted);
+        if next_pack != noted {
+            // Before any record leaves the index: an index that was lost, or is of a release that did not
+            // note it, knows the numbers by the packs alone.
+            let mut working = Working::new(&*index);
+            working.put_next_pack(next_pack);
+            working.write()?;
+        }
         let mut state = State { next_pack, ..State::default() };
         for (_, record) in index::packs(&*index)? {
             state.totals.add(&record);
@@ -120,7 +134,8 @@ impl Ledger {
     /// Begin the record of a sealed pack, unless it was begun before.
     pub(crate) fn begin_record(&self, sealed: &Sealed) -> Result<(), Fault> {
         let mut state = self.locked();
-        let working = Working::new(&*self.index);
+        let mut working = Working::new(&*self.index);
+        working.remove_begun(sealed.pack);
         let mut packs = PackChanges::default();
         let record = PackRecord {
             rows_indexed: 0,

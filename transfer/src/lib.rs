@@ -11,6 +11,7 @@
 //! `exchange.rs`.
 
 mod chunking;
+mod directory;
 pub mod disk;
 mod download;
 mod error;

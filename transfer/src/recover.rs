@@ -1,8 +1,10 @@
 //! Opening what the last process left behind.
 //!
-//! A pack the index calls complete must be whole, or opening fails and names it. A pack the index
-//! does not know is what a crash left: if it is sealed it is indexed, if not it is removed. A pack
-//! the index knows and that is gone took its blobs with it: they are missing from then on, and an
+//! A pack the index calls complete must be whole, or opening fails and names it. A pack the index says
+//! was begun and has no record of is what a crash left of an upload nobody was told of: it is removed,
+//! even if it is sealed, since a process that is killed leaves packs that are whole only in the machine's
+//! cache. A pack the index does not know at all is indexed if it is sealed and removed if not: the index
+//! was lost, or its end in a power cut, and what a power cut leaves is on the disk. A pack the index knows and that is gone took its blobs with it: they are missing from then on, and an
 //! upload that brings them again makes them whole.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,7 +37,9 @@ pub(crate) async fn open(disk: TransferDisk, workers: Workers) -> Result<Store, 
 fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
     let files = disk.packs.list()?;
     let known: BTreeMap<PackId, PackRecord> = index::packs(&*disk.index)?.into_iter().collect();
-    let numbers = files.iter().map(|(pack, _)| *pack).chain(known.keys().copied());
+    let begun: BTreeSet<PackId> = index::begun(&*disk.index)?.into_iter().collect();
+    let numbers =
+        files.iter().map(|(pack, _)| *pack).chain(known.keys().copied()).chain(begun.iter().copied());
     let next_pack = numbers.max().map_or(0, |pack| pack.0.saturating_add(1));
     let ledger = Arc::new(Ledger::new(Arc::clone(&disk.index), next_pack)?);
     let store = Store { packs: disk.packs, ledger };
@@ -56,6 +60,10 @@ fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
     for (pack, len) in files {
         match known.get(&pack) {
             Some(record) if record.complete => check(&*store.packs, pack, len, record, &mut to_check)?,
+            None if begun.contains(&pack) => {
+                store.packs.remove(pack)?;
+                removed = true;
+            }
             record => match read(&*store.packs, pack, len) {
                 Ok(sealed) => {
                     enter(&store, &sealed)?;
@@ -68,6 +76,9 @@ fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
                 Err(failure) => return Err(failure.of(pack)),
             },
         }
+    }
+    for pack in begun {
+        store.ledger.forget_begun(pack)?;
     }
     // Only now: a manifest may name chunks in any pack.
     finish(&store, unfinished)?;

@@ -11,6 +11,7 @@ use peerglass_catalog::{ManifestRoot, NodeId};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::directory::Directory;
 use crate::disk::TransferDisk;
 use crate::download::{self, Download};
 use crate::error::{DownloadError, OpenError, ReclaimError, UploadError};
@@ -46,6 +47,8 @@ impl WeakTransfer {
 pub(crate) struct Inner {
     pub(crate) settings: TransferSettings,
     pub(crate) store: Store,
+    /// The only way the directory of packs is synced while the node runs.
+    pub(crate) directory: Arc<Directory>,
     pub(crate) workers: Workers,
     pub(crate) segments: Arc<Segments>,
     /// The other nodes; `None` if there can be none.
@@ -92,7 +95,7 @@ impl Transfer {
     }
 
     /// Open what `disk` holds, after however the last process ended: what a crash left unsealed is
-    /// removed, packs the index does not know are indexed. `seed` is for choices among equal peers,
+    /// removed, sealed packs the index does not know are indexed. `seed` is for choices among equal peers,
     /// of which there are none yet: `peers` are asked in their own order.
     pub async fn open(
         settings: TransferSettings,
@@ -108,6 +111,7 @@ impl Transfer {
         let inner = Inner {
             failed,
             settings,
+            directory: Arc::new(Directory::new(store.clone())),
             store,
             workers,
             segments: Arc::default(),

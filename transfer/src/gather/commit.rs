@@ -30,7 +30,7 @@ pub(crate) async fn commit(
     let sealed = match writer {
         Some(writer) if !nothing_new => {
             let sealed = writer.seal().await?;
-            transfer.store.packs.sync_directory().await?;
+            transfer.directory.settle(transfer, sealed.pack).await?;
             pins.pin(sealed.pack);
             Some(sealed)
         }

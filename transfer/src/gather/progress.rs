@@ -68,14 +68,17 @@ impl Progress {
     /// Begin the pack.
     pub(crate) fn begin(&self) -> io::Result<PackWriter> {
         for _ in 0..NUMBERS_TRIED {
-            let pack = self.store.ledger.begin_pack();
+            let pack = self.store.ledger.begin_pack().map_err(|fault| match fault {
+                Fault::Io(error) => error,
+                damaged @ Fault::Damaged { .. } => io::Error::other(damaged),
+            })?;
             match self.store.packs.create(pack) {
                 Ok(file) => {
                     self.pack.set((pack, Arc::clone(&file))).ok();
                     return PackWriter::begin(pack, file);
                 }
                 Err(error) => {
-                    self.store.ledger.end_pack(pack);
+                    self.give_up(pack);
                     if error.kind() != io::ErrorKind::AlreadyExists {
                         return Err(error);
                     }
@@ -83,6 +86,15 @@ impl Progress {
             }
         }
         Err(io::ErrorKind::AlreadyExists.into())
+    }
+
+    /// There is no file of that number, or it is not ours.
+    fn give_up(&self, pack: PackId) {
+        if let Err(fault) = self.store.ledger.forget_begun(pack) {
+            // The next start does it.
+            tracing::warn!(%pack, %fault, "the index still says that a pack was begun which is gone");
+        }
+        self.store.ledger.end_pack(pack);
     }
 
     pub(super) fn wrote(&self, bytes: u64) {
@@ -109,13 +121,17 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         let Some((pack, _)) = self.pack.get() else { return };
-        if !self.kept.load(Ordering::Relaxed)
-            && let Err(error) = self.store.packs.remove(*pack)
-        {
-            // Nothing is in the index, so reclaim will find the file to be a stray.
-            tracing::warn!(%pack, %error, "the pack of a failed upload could not be removed");
+        if self.kept.load(Ordering::Relaxed) {
+            return self.store.ledger.end_pack(*pack);
         }
-        self.store.ledger.end_pack(*pack);
+        match self.store.packs.remove(*pack) {
+            Ok(()) => self.give_up(*pack),
+            Err(error) => {
+                // Nothing is in the index, so reclaim will find the file to be a stray.
+                tracing::warn!(%pack, %error, "the pack of a failed upload could not be removed");
+                self.store.ledger.end_pack(*pack);
+            }
+        }
     }
 }
 

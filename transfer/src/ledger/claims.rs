@@ -6,7 +6,7 @@ use std::sync::Arc;
 use peerglass_catalog::keyspace::Fault;
 use peerglass_catalog::{Digest, ManifestRoot};
 
-use super::{Ledger, PackRecord};
+use super::{Ledger, PackRecord, State, Working};
 use crate::disk::PackId;
 use crate::index::{self, Place};
 
@@ -138,17 +138,46 @@ impl Ledger {
     }
 
     /// A number for a new pack, which is known to be being written from now on.
-    pub(crate) fn begin_pack(&self) -> PackId {
+    ///
+    /// The index is told before there is a file: should the process die, what of it is in the machine's
+    /// cache may look whole and not be durable, and must not be taken for a pack.
+    pub(crate) fn begin_pack(&self) -> Result<PackId, Fault> {
         let mut state = self.locked();
         let pack = PackId(state.next_pack);
+        let mut working = Working::new(&*self.index);
+        working.put_begun(pack);
+        working.put_next_pack(pack.0 + 1);
+        working.write()?;
         state.next_pack += 1;
         state.writing.insert(pack);
-        pack
+        Ok(pack)
     }
 
     /// Nobody writes or enters the pack any more.
     pub(crate) fn end_pack(&self, pack: PackId) {
-        self.locked().writing.remove(&pack);
+        let mut state = self.locked();
+        state.writing.remove(&pack);
+        state.doubtful.remove(&pack);
+    }
+
+    /// A pack that was begun and never entered is gone.
+    pub(crate) fn forget_begun(&self, pack: PackId) -> Result<(), Fault> {
+        let _state = self.locked();
+        let mut working = Working::new(&*self.index);
+        working.remove_begun(pack);
+        working.write()
+    }
+
+    /// The directory failed to sync: nobody knows any more whether packs begun before survive a power cut.
+    pub(crate) fn doubt_written(&self) {
+        let mut state = self.locked();
+        let State { writing, doubtful, .. } = &mut *state;
+        doubtful.extend(writing.iter().copied());
+    }
+
+    /// Whether a sync of the directory has failed since the pack was begun.
+    pub(crate) fn is_doubtful(&self, pack: PackId) -> bool {
+        self.locked().doubtful.contains(&pack)
     }
 
     /// Packs that hold something nobody needs, and of which nobody relies on anything.

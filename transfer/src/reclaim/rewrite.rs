@@ -43,7 +43,7 @@ pub(super) async fn packs(transfer: &Arc<Inner>) -> Result<u64, Failure> {
         }
     }
     if removed > 0 {
-        store.packs.sync_directory().await?;
+        transfer.directory.sync(transfer).await?;
     }
     Ok(removed)
 }
@@ -59,7 +59,7 @@ async fn rewrite(transfer: &Arc<Inner>, closed: Closed) -> Result<Option<Closed>
         return Ok(None);
     };
     let sealed = writer.seal().await?;
-    transfer.store.packs.sync_directory().await?;
+    transfer.directory.settle(transfer, sealed.pack).await?;
     let store = transfer.store.clone();
     // The pack stays closed until this has run, even if reclaim is given up meanwhile.
     let enter = move || {

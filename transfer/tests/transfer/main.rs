@@ -7,6 +7,7 @@ mod concurrent;
 mod crashes;
 mod damage;
 mod exchange;
+mod failed_syncs;
 mod hostile;
 mod limits;
 mod pull_crashes;
