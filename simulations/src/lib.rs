@@ -19,6 +19,7 @@ pub mod coverage;
 mod dice;
 mod disk;
 mod invariants;
+pub mod judge;
 mod mutation;
 mod network;
 mod oracle;
