@@ -72,14 +72,16 @@ impl Call {
     ) -> Result<T, ConsensusError> {
         let consensus = &self.api.consensus;
         let changes_nothing = matches!(self.head.method, Method::GET | Method::HEAD);
-        if changes_nothing && stale::is_asked_for(&self.head.headers) {
-            return Ok(self.note_stale(consensus.read_stale(question)));
+        // Whether bytes may be had is not for the client to decide on an old record.
+        let may_ask = changes_nothing && self.rule != Rule::DownloadImage;
+        if may_ask && stale::is_asked_for(&self.head.headers) {
+            return Ok(self.note_stale(consensus.read_stale(question)?));
         }
         if changes_nothing && self.api.settings.stale_when_cut_off {
             // Asked apart from the question, which can be asked once only.
             return match consensus.read(|_| ()).await {
-                Ok(()) => Ok(consensus.read_stale(question).0),
-                Err(ConsensusError::Unavailable) => Ok(self.note_stale(consensus.read_stale(question))),
+                Ok(()) => Ok(consensus.read_stale(question)?.0),
+                Err(ConsensusError::Unavailable) => Ok(self.note_stale(consensus.read_stale(question)?)),
                 Err(error) => Err(error),
             };
         }

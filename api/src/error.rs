@@ -235,6 +235,7 @@ fn cluster_status(problem: &ClusterProblem) -> StatusCode {
         ClusterProblem::NoPeerPort
         | ClusterProblem::Change(
             ChangeError::Busy
+            | ChangeError::IdTaken(_)
             | ChangeError::Behind { .. }
             | ChangeError::NotAVoter(_)
             | ChangeError::LastVoter(_),

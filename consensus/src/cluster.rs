@@ -139,9 +139,12 @@ impl Consensus {
         self.leader() == Some(self.node())
     }
 
-    /// The other members, in order of their ids.
+    /// The other members, in order of their ids; on a node whose log does not say yet, those it was told of.
     pub fn others(&self) -> Vec<(NodeId, NodeEntry)> {
         let members = membership::effective(self.raft());
+        if members.nodes().next().is_none() {
+            return self.learned().iter().map(|(node, entry)| (*node, entry.clone())).collect();
+        }
         let others = members.nodes().filter(|(node, _)| **node != self.node().0);
         others.map(|(node, entry)| (NodeId(*node), entry.clone())).collect()
     }
@@ -227,6 +230,12 @@ impl Consensus {
     pub(crate) async fn change_here(&self, change: Change) -> Answer {
         if !self.raft().is_leader() {
             return Answer::NotLeader(self.leader());
+        }
+        let leaves = matches!(&change, Change::Demote(node) | Change::Remove(node) if *node == self.node());
+        if leaves && self.status().members.iter().filter(|member| member.voter).count() > 1 {
+            // openraft would have it lead on without a vote. Whoever leads next is asked again.
+            self.hand_over().await;
+            return Answer::NotLeader(None);
         }
         Answer::Changed(membership::carry_out(self.raft(), change).await)
     }

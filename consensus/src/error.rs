@@ -47,7 +47,7 @@ pub enum OpenError {
     /// it was synced. Going on could lose acknowledged writes.
     #[error(
         "the Raft log ends at entry {log}, but entry {applied} was already applied: the log lost its end; \
-         restore this node's data directory from a backup"
+         restore this node's data directory from a backup, or in a cluster replace the node"
     )]
     LogLostItsEnd {
         /// Last entry of the log, 0 for none.
@@ -58,7 +58,7 @@ pub enum OpenError {
     /// The catalog is behind what the log still holds, so entries between them are lost.
     #[error(
         "the catalog ends at entry {applied}, but the Raft log begins after entry {purged}: the catalog was lost or \
-         set back; restore this node's data directory from a backup"
+         set back; restore this node's data directory from a backup, or in a cluster replace the node"
     )]
     CatalogLost {
         /// Last entry purged from the log.
@@ -66,6 +66,12 @@ pub enum OpenError {
         /// Last entry the state has seen, 0 for none.
         applied: u64,
     },
+    /// A join was begun here and not finished.
+    #[error(
+        "this data directory was about to join a cluster, which may count with it already: repeat `peerglass cluster \
+         join`, or start with an empty directory"
+    )]
+    JoinUnfinished,
     /// Raft refused its own settings or stored state.
     #[error("Raft cannot start: {0}")]
     Raft(String),

@@ -66,9 +66,14 @@ async fn send(consensus: Consensus, message: Vec<Forwarded>) {
         None => Vec::new(),
         Some((leader, entry)) => {
             let deadline = Instant::now() + SUBMIT_WAIT;
-            let asked = consensus.links().ask((leader, &entry), &Request::Submit(proposals), deadline).await;
+            let request = Request::Submit(proposals);
+            let asked = tokio::select! {
+                biased;
+                asked = consensus.links().ask((leader, &entry), &request, deadline) => asked.ok(),
+                () = consensus.leads_no_more(leader) => None,
+            };
             // Without an answer each of them is proposed again under its key, if its client still waits.
-            if let Ok(Answer::Many(answers)) = asked { answers } else { Vec::new() }
+            if let Some(Answer::Many(answers)) = asked { answers } else { Vec::new() }
         }
     };
     let mut answers = answers.into_iter();

@@ -11,6 +11,7 @@ use peerglass_catalog::keyspace::Keyspace;
 use peerglass_catalog::{NodeEntry, NodeId};
 use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use crate::error::{ConsensusError, OpenError};
 use crate::forward::{self, Forwarded};
@@ -83,6 +84,8 @@ pub(crate) struct Inner {
     receiving: Receiving,
     /// Members heard of from other members, for when this node's log is behind theirs.
     learned: Mutex<BTreeMap<NodeId, NodeEntry>>,
+    /// When a leader last wrote to this node.
+    heard: Mutex<Instant>,
     /// Members that were heard of at another address than everybody knows.
     moved: Mutex<BTreeMap<NodeId, String>>,
     /// Work of this handle. It ends when the node stops.
@@ -106,7 +109,8 @@ impl Consensus {
         if let Some(node) = identity::node_of(&*disk.log)? {
             log::step_down(&*disk.log, node)?;
         }
-        let identity = Identity::begin(&*disk.log, &mut Chance::new(seed)).await?;
+        let is_fresh = LogStore::last_index(&*disk.log)? == 0;
+        let identity = Identity::begin(&*disk.log, is_fresh, &mut Chance::new(seed)).await?;
         let applied = machine.watch();
         let (flusher, flush) = Flusher::new(Arc::clone(&disk.log));
         let mut tasks = JoinSet::new();
@@ -136,6 +140,7 @@ impl Consensus {
             forward,
             receiving: Arc::new(AsyncMutex::new(())),
             learned,
+            heard: Mutex::new(Instant::now()),
             moved: Mutex::default(),
             tasks: Mutex::default(),
         }));
@@ -202,6 +207,24 @@ impl Consensus {
 
     pub(crate) fn learned(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, NodeEntry>> {
         self.0.learned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A leader wrote to this node.
+    pub(crate) fn hear(&self) {
+        *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// How long no leader has written to this node.
+    pub(crate) fn silence(&self) -> Duration {
+        self.0.heard.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// A leader writes to this node, so its log says who the members are. Whoever was only heard of, and
+    /// may have been removed since, is nobody from now on.
+    pub(crate) fn forget_learned(&self) {
+        if self.is_member(self.node()) {
+            self.learned().clear();
+        }
     }
 
     pub(crate) fn moved(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, String>> {

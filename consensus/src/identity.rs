@@ -17,6 +17,7 @@ use peerglass_catalog::keyspace::{Batch, Keyspace};
 use peerglass_catalog::{Fault, NodeEntry, NodeId};
 use serde::{Deserialize, Serialize};
 
+use crate::error::OpenError;
 use crate::log::{decode, encode, get};
 
 const NODE: &[u8] = b"n";
@@ -73,8 +74,18 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Read it from `log` and count this start; an empty log gets an identity drawn from `chance`.
-    pub(crate) async fn begin(log: &dyn Keyspace, chance: &mut Chance) -> Result<Self, Fault> {
+    ///
+    /// A log that was given an id for a join and then never a cluster must not become one of its own
+    /// (`is_fresh` says that it holds no entry): the cluster may count with it.
+    pub(crate) async fn begin(
+        log: &dyn Keyspace,
+        is_fresh: bool,
+        chance: &mut Chance,
+    ) -> Result<Self, OpenError> {
         let mut batch = Batch::default();
+        if is_fresh && node_of(log)?.is_some() && cluster_of(log)?.is_none() {
+            return Err(OpenError::JoinUnfinished);
+        }
         let node = match get(log, "node id", NODE)? {
             Some(node) => node,
             None => {
@@ -138,9 +149,11 @@ pub(crate) async fn adopt(
     log.sync().await
 }
 
-/// Change the cluster `log` belongs to. Part of a recovery; the caller syncs.
+/// Change the cluster `log` belongs to, and forget whom it was told of. Part of a recovery; the caller
+/// syncs.
 pub(crate) fn put_cluster(batch: &mut Batch, cluster: ClusterId) {
     batch.put(CLUSTER.to_vec(), encode(&cluster));
+    batch.remove(KNOWN.to_vec());
 }
 
 pub(crate) fn mark_of(log: &dyn Keyspace, node: NodeId) -> Result<Option<Mark>, Fault> {

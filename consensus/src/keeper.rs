@@ -18,6 +18,9 @@ use crate::handle::{Consensus, ConsensusSettings, Inner};
 use crate::membership::{self, Change, spread};
 use crate::network::wire::{Answer, Request};
 
+/// A node that no leader has written to for this long asks around. Raft itself keeps naming the last
+/// leader it voted for, dead or removed.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
 /// How often it looks.
 const INTERVAL: Duration = Duration::from_millis(500);
 /// How long one member may take to say who is in the cluster.
@@ -38,11 +41,14 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
         if consensus.is_leader() {
             remember_followers(&consensus);
             relocate(&consensus).await;
+            finish_joint(&consensus).await;
             if settings.voters > 0 {
                 promote(&consensus, settings.voters).await;
             }
-        } else if consensus.leader().is_none() {
+        } else if consensus.silence() > SILENCE_MAX {
             learn_members(&consensus).await;
+        } else {
+            consensus.forget_learned();
         }
     }
 }
@@ -80,12 +86,19 @@ fn remember_followers(consensus: &Consensus) {
     }
 }
 
+async fn finish_joint(consensus: &Consensus) {
+    if membership::effective(consensus.raft()).get_joint_config().len() < 2 {
+        return;
+    }
+    let finished = tokio::time::timeout(membership::CHANGE_WAIT, membership::finish_joint(consensus.raft()));
+    if let Ok(Ok(())) = finished.await {
+        tracing::info!("finished a change of the membership that was interrupted");
+    }
+}
+
 async fn promote(consensus: &Consensus, wanted: usize) {
     let raft = consensus.raft();
     let members = membership::effective(raft);
-    if members.get_joint_config().len() > 1 {
-        return finish_joint(consensus).await;
-    }
     let status = consensus.status();
     let voters: BTreeSet<u64> = members.voter_ids().collect();
     let ready = status.members.iter().filter(|member| {
@@ -103,16 +116,6 @@ async fn promote(consensus: &Consensus, wanted: usize) {
         Ok(Ok(_)) => tracing::info!(?promoted, "more nodes vote now"),
         Ok(Err(error)) => tracing::debug!(%error, "nodes were not promoted"),
         Err(_) => tracing::warn!("a promotion of nodes takes long"),
-    }
-}
-
-/// A leader died between the two steps of a change; the second one is still due.
-async fn finish_joint(consensus: &Consensus) {
-    let members = membership::effective(consensus.raft());
-    let Some(last) = members.get_joint_config().last().cloned() else { return };
-    let change = consensus.raft().change_membership(ChangeMembers::ReplaceAllVoters(last), true);
-    if let Ok(Ok(_)) = tokio::time::timeout(membership::CHANGE_WAIT, change).await {
-        tracing::info!("finished a change of the membership that was interrupted");
     }
 }
 

@@ -63,7 +63,7 @@ pub(crate) struct Machine {
 impl Machine {
     /// The state as the last run left it. A snapshot whose installation was interrupted is installed.
     pub(crate) async fn open(state: Arc<dyn Keyspace>) -> Result<Self, Fault> {
-        install::resume(&*state).await?;
+        install::resume(&state).await?;
         let applied = keyspace::look(&*state, read_applied)?;
         let sessions = keyspace::look(&*state, Sessions::load)?;
         let (announce, _) = watch::channel(applied.index());
@@ -177,18 +177,20 @@ impl RaftStateMachine<Types> for Machine {
 
     async fn install_snapshot(&mut self, meta: &Meta, data: SnapshotData) -> io::Result<()> {
         match data {
-            SnapshotData::Own { state } if Arc::ptr_eq(&state, &self.state) => {
+            SnapshotData::Own { ref state } if Arc::ptr_eq(state, &self.state) => {
                 return Ok(()); // at an index we have applied
             }
-            SnapshotData::Own { state } => {
-                spool::copy(&state, &*self.state).await.map_err(io::Error::other)?;
+            SnapshotData::Own { ref state } => {
+                spool::copy(state, &*self.state).await.map_err(io::Error::other)?;
             }
-            SnapshotData::Received { state } if Arc::ptr_eq(&state, &self.state) => {}
+            SnapshotData::Received { ref state, .. } if Arc::ptr_eq(state, &self.state) => {}
             SnapshotData::Received { .. } => {
                 return Err(io::Error::other("a snapshot was received into another state"));
             }
         }
-        install::install(&*self.state).await.map_err(io::Error::other)?;
+        install::install(&self.state).await.map_err(io::Error::other)?;
+        // Only now may another one be received.
+        drop(data);
         self.reload().map_err(io::Error::other)?;
         if self.applied.log_id != meta.last_log_id {
             return Err(io::Error::other("the received snapshot is not the one that was announced"));

@@ -59,6 +59,9 @@ pub enum ChangeError {
         /// Entries it lacks.
         behind: u64,
     },
+    /// Another node has the id. Ids are drawn at random, so whoever asks for a taken one means it.
+    #[error("node id {0} belongs to another node")]
+    IdTaken(u64),
     /// It does not vote.
     #[error("node {0} is not a voter")]
     NotAVoter(u64),
@@ -121,8 +124,11 @@ async fn apply(raft: &Raft, change: ChangeMembers<u64, NodeEntry>, retain: bool)
 
 async fn admit(raft: &Raft, node: NodeId, entry: NodeEntry) -> Result<(), ChangeError> {
     let members = effective(raft);
-    if members.get_node(&node.0) == Some(&entry) {
-        return Ok(());
+    match members.get_node(&node.0) {
+        // A repeated admission must not undo what an operator changed meanwhile.
+        Some(there) if there.key == entry.key => return Ok(()),
+        Some(_) => return Err(ChangeError::IdTaken(node.0)),
+        None => {}
     }
     let old = nodes_with(&members, entry.key).into_iter().filter(|old| *old != node.0);
     for old in old.collect::<Vec<_>>() {
@@ -152,8 +158,8 @@ async fn promote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
         let entry = NodeEntry { role: NodeRole::Voter, ..entry };
         apply(raft, ChangeMembers::SetNodes(BTreeMap::from([(node.0, entry)])), true).await?;
     }
-    if members.voter_ids().any(|voter| voter == node.0) {
-        return Ok(());
+    if members.get_joint_config().last().is_some_and(|voters| voters.contains(&node.0)) {
+        return finish_joint(raft).await;
     }
     // A voter that lacks half of the log would make every write wait for it.
     loop {
@@ -198,10 +204,18 @@ async fn remove(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
     if voters == [node.0] {
         return Err(ChangeError::LastVoter(node.0));
     }
-    if voters.contains(&node.0) {
-        apply(raft, ChangeMembers::RemoveVoters(BTreeSet::from([node.0])), false).await
-    } else {
-        apply(raft, ChangeMembers::RemoveNodes(BTreeSet::from([node.0])), true).await
+    // In steps of which each leaves something harmless behind, should the leader die after it, and which
+    // can be repeated: it will not be promoted again, does not vote, is not a member.
+    demote(raft, node).await?;
+    apply(raft, ChangeMembers::RemoveNodes(BTreeSet::from([node.0])), true).await
+}
+
+/// A leader died, or lost patience, between the two steps of a change; the second one is still due.
+pub(crate) async fn finish_joint(raft: &Raft) -> Result<(), ChangeError> {
+    let members = effective(raft);
+    match members.get_joint_config().as_slice() {
+        [_, .., last] => apply(raft, ChangeMembers::ReplaceAllVoters(last.clone()), true).await,
+        _ => Ok(()),
     }
 }
 

@@ -60,6 +60,7 @@ impl fmt::Display for Proposal {
             Command::ClaimManifest { .. } => "claim manifest",
             Command::IssueToken { .. } => "issue token",
             Command::RedeemToken { .. } => "redeem token",
+            Command::ForgetNode { .. } => "forget node",
         };
         f.write_str(name)
     }

@@ -19,6 +19,7 @@ use crate::error::ConsensusError;
 use crate::handle::{Consensus, Inner};
 use crate::mutation::{self, Mutation};
 use crate::network::wire::Answer;
+use crate::snapshot::install;
 use crate::submit::{Ask, SUBMIT_WAIT};
 
 /// Reads that may wait for one question. More than the API serves requests at once.
@@ -34,15 +35,32 @@ impl Consensus {
         if !mutation::is(Mutation::ReadWithoutBarrier) {
             self.pass_barrier().await?;
         }
-        Ok(keyspace::look(&**self.state(), |read| question(&Catalog::new(read))))
+        self.look(question)
+    }
+
+    /// Ask the state as it is. While a snapshot is installed over it there is nothing to ask.
+    fn look<T>(&self, question: impl FnOnce(&Catalog<'_>) -> T) -> Result<T, ConsensusError> {
+        keyspace::look(&**self.state(), |read| {
+            if install::is_under_way(read)? {
+                return Err(ConsensusError::Unavailable);
+            }
+            Ok(question(&Catalog::new(read)))
+        })
     }
 
     /// Ask the catalog as it is here, however old. Answers at once, also without a majority, and says
     /// which entry the answer is from.
-    pub fn read_stale<T>(&self, question: impl FnOnce(&Catalog<'_>) -> T) -> (T, u64) {
+    ///
+    /// # Errors
+    ///
+    /// While a snapshot is being installed, and when the disk fails.
+    pub fn read_stale<T>(
+        &self,
+        question: impl FnOnce(&Catalog<'_>) -> T,
+    ) -> Result<(T, u64), ConsensusError> {
         // Read before the look, so that the answer is never older than it says.
         let applied = *self.applied().borrow();
-        (keyspace::look(&**self.state(), |read| question(&Catalog::new(read))), applied)
+        Ok((self.look(question)?, applied))
     }
 
     async fn pass_barrier(&self) -> Result<(), ConsensusError> {

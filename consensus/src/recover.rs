@@ -15,9 +15,10 @@ use peerglass_catalog::{Fault, NodeEntry, NodeId};
 use crate::cluster::Admission;
 use crate::handle::ConsensusDisk;
 use crate::identity::{self, Chance, ClusterId};
-use crate::log;
+use crate::log::{self, LogStore};
 use crate::machine::read_applied;
 use crate::raft::{Entry, LogId, Vote};
+use crate::snapshot::install;
 
 /// What a recovery found and did, or would do.
 #[derive(Clone, Debug)]
@@ -69,10 +70,17 @@ pub async fn adopt_cluster(log: &dyn Keyspace, admission: &Admission) -> Result<
 pub async fn recover(disk: &ConsensusDisk, confirmed: bool) -> Result<Recovery, RecoverError> {
     let cluster = identity::cluster_of(&*disk.log)?.ok_or(RecoverError::NoCluster)?;
     let node = identity::node_of(&*disk.log)?.ok_or(RecoverError::NoCluster)?;
-    crate::snapshot::install::resume(&*disk.state).await?;
+    install::resume(&disk.state).await?;
+    if let Some(installed) = install::installed(&*disk.state)? {
+        LogStore::begin_after(&*disk.log, installed).await?;
+    }
     let applied = keyspace::look(&*disk.state, read_applied)?;
     let found = log::survey(&*disk.log, applied.index())?;
-    let last = found.last.or(applied.log_id).ok_or(RecoverError::NoCluster)?;
+    // What is applied is committed, also where a power cut took it out of the log.
+    let last = found.last.max(applied.log_id).ok_or(RecoverError::NoCluster)?;
+    if confirmed {
+        LogStore::begin_after(&*disk.log, last).await?;
+    }
     let members = found.membership.as_ref().unwrap_or_else(|| applied.membership.membership());
     let entry = members.get_node(&node.0).cloned().ok_or(RecoverError::NotAMember)?;
     let lost = members.nodes().filter(|(other, _)| **other != node.0);

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use openraft::Snapshot;
 use openraft::storage::RaftSnapshotBuilder;
 use peerglass_catalog::keyspace::{self, Keyspace};
+use tokio::sync::OwnedMutexGuard;
 
 use crate::machine::{Applied, read_applied};
 use crate::raft::{Meta, Types};
@@ -33,6 +34,8 @@ pub(crate) enum SnapshotData {
     Received {
         /// Where it was received.
         state: Arc<dyn Keyspace>,
+        /// Until it is installed or refused, nobody else may receive into the same place.
+        _alone: OwnedMutexGuard<()>,
     },
 }
 

@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{ClientWriteError, RaftError};
 use peerglass_catalog::{Command, NodeId, Outcome};
@@ -39,6 +40,9 @@ pub(crate) enum Ask {
     /// Change the membership.
     Change(Change),
 }
+
+/// A leader that heard of no majority for this long takes no proposals: several heartbeats and a half.
+const QUORUM_SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// The requests of this start of this node that are not over.
 pub(crate) struct InFlight {
@@ -150,7 +154,7 @@ impl Consensus {
     }
 
     /// Resolves when this node knows another leader than `leader`.
-    async fn leads_no_more(&self, leader: NodeId) {
+    pub(crate) async fn leads_no_more(&self, leader: NodeId) {
         let mut metrics = self.raft().metrics();
         while metrics.borrow_and_update().current_leader.is_none_or(|current| current == leader.0) {
             if metrics.changed().await.is_err() {
@@ -195,6 +199,10 @@ impl Consensus {
 
     /// Propose as the leader, if this node is that.
     pub(crate) async fn propose_here(&self, proposal: Proposal) -> Answer {
+        if self.lost_quorum() {
+            // It would be kept in the log and not be committed, one after the other.
+            return Answer::Unavailable;
+        }
         match self.raft().client_write(proposal).await {
             Ok(response) => Answer::Reply(response.data),
             Err(RaftError::Fatal(_)) => Answer::Ended,
@@ -207,6 +215,17 @@ impl Consensus {
                 | ClientWriteError::PreconditionFailed(_),
             )) => Answer::Unavailable,
         }
+    }
+
+    /// Whether this node leads and has not heard of a majority for a while.
+    fn lost_quorum(&self) -> bool {
+        let metrics = self.raft().metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.membership_config.voter_ids().eq([metrics.id]) {
+            return false;
+        }
+        let heard = metrics.last_quorum_acked.as_ref().map(|at| openraft::TokioInstant::now() - **at);
+        heard.is_some_and(|silence| silence > QUORUM_SILENCE_MAX)
     }
 
     /// Who leads, as far as this node knows.

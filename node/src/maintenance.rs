@@ -73,8 +73,9 @@ impl Maintenance {
         if !self.consensus.is_leader() {
             return;
         }
-        let (uploading, _) = self.consensus.read_stale(|catalog| catalog.uploading_nodes());
-        let uploading = uploading.unwrap_or_default();
+        let Ok((Ok(uploading), _)) = self.consensus.read_stale(|catalog| catalog.uploading_nodes()) else {
+            return;
+        };
         let absent = self.consensus.absent(ABSENT_AFTER);
         let lost = |node: &NodeId| absent.contains(node) || !self.consensus.is_member(*node);
         for node in uploading.into_iter().filter(lost) {

@@ -101,11 +101,19 @@ pub(crate) async fn transfer_leader(call: Call) -> Answer {
 }
 
 /// `DELETE /v2/cluster/members/{member}`: remove it. Its uploads are given up, because nobody else can
-/// finish them.
+/// finish them, and so is its token.
 pub(crate) async fn remove(call: Call) -> Answer {
     let node = member(&call)?;
     done(call.api.consensus.remove(node).await)?;
-    call.submit(Step::Record, Command::AbandonUploads { node, at: call.api.now() }).await?;
+    // The node that is asked may be the one that left. The leader gives lost uploads up by itself.
+    let forgotten = call.submit(Step::Record, Command::ForgetNode { node, at: call.api.now() }).await;
+    if let Err(error) = forgotten {
+        tracing::warn!(
+            node = node.0,
+            error = &error as &dyn std::error::Error,
+            "a removed node is not forgotten yet"
+        );
+    }
     Ok(no_content())
 }
 

@@ -30,6 +30,7 @@ pub fn apply(overlay: &mut Overlay<'_>, command: Command) -> Result<Result<Outco
             lifecycle::claim_manifest(overlay, image, upload, manifest)
         }
         Command::IssueToken { token, grant, at } => join::issue(overlay, token, grant, at),
+        Command::ForgetNode { node, at } => join::forget(overlay, node, at),
         Command::RedeemToken { token, key, node, at } => join::redeem(overlay, token, key, node, at),
     }
 }

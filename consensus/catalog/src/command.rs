@@ -110,6 +110,13 @@ pub enum Command {
         /// When.
         at: Timestamp,
     },
+    /// A node was removed: its uploads are given up, and the token it came with is of no use any more.
+    ForgetNode {
+        /// Which node.
+        node: NodeId,
+        /// When.
+        at: Timestamp,
+    },
     /// A node came with the secret. The first one gets in; the same one may ask again.
     RedeemToken {
         /// BLAKE3 of the secret.

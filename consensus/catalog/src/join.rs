@@ -5,7 +5,7 @@
 //! ask again.
 
 use crate::command::Outcome;
-use crate::image::lifecycle::Step;
+use crate::image::lifecycle::{self, Step};
 use crate::image::{NodeId, Timestamp};
 use crate::keyspace::Fault;
 use crate::node::{JoinGrant, JoinToken, PeerKey, TokenDigest};
@@ -30,6 +30,15 @@ pub(crate) fn issue(overlay: &mut Overlay<'_>, token: TokenDigest, grant: JoinGr
     Ok(Ok(Outcome::Noted))
 }
 
+pub(crate) fn forget(overlay: &mut Overlay<'_>, node: NodeId, at: Timestamp) -> Step {
+    let tokens = table::tokens(overlay).collect::<Result<Vec<_>, Fault>>()?;
+    let used = tokens.into_iter().filter(|(_, token)| token.used_by.is_some_and(|(_, by)| by == node));
+    for (digest, _) in used {
+        table::remove_token(overlay, &digest);
+    }
+    lifecycle::abandon_uploads(overlay, node, at)
+}
+
 pub(crate) fn redeem(
     overlay: &mut Overlay<'_>,
     token: TokenDigest,
@@ -41,9 +50,9 @@ pub(crate) fn redeem(
         return Ok(Err(Refusal::NoSuchToken));
     };
     match found.used_by {
-        Some(used_by) if used_by == (key, node) => {}
-        Some(_) => return Ok(Err(Refusal::TokenUsed)),
-        None if found.grant.expires_at < at => return Ok(Err(Refusal::TokenExpired)),
+        Some(used_by) if used_by != (key, node) => return Ok(Err(Refusal::TokenUsed)),
+        _ if found.grant.expires_at < at => return Ok(Err(Refusal::TokenExpired)),
+        Some(_) => {}
         None => {
             found.used_by = Some((key, node));
             table::put_token(overlay, &token, &found);

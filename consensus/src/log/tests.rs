@@ -95,11 +95,11 @@ async fn a_damaged_entry_is_reported() {
 async fn an_identity_is_drawn_once_and_every_start_is_counted() {
     use crate::identity::{Chance, Identity};
     let disk = MemoryKeyspace::new();
-    let first = Identity::begin(&disk, &mut Chance::new(5)).await.unwrap();
-    let second = Identity::begin(&disk, &mut Chance::new(6)).await.unwrap();
+    let first = Identity::begin(&disk, false, &mut Chance::new(5)).await.unwrap();
+    let second = Identity::begin(&disk, false, &mut Chance::new(6)).await.unwrap();
     assert_eq!((first.node, first.cluster), (second.node, second.cluster));
     assert_eq!((first.boot.epoch, second.boot.epoch), (1, 2));
     assert_ne!(first.boot.nonce, second.boot.nonce);
-    let wiped = Identity::begin(&MemoryKeyspace::new(), &mut Chance::new(7)).await.unwrap();
+    let wiped = Identity::begin(&MemoryKeyspace::new(), true, &mut Chance::new(7)).await.unwrap();
     assert_ne!(wiped.node, first.node, "an empty disk is another node");
 }

@@ -28,6 +28,10 @@ fn populated(seed: u64, index: u64) -> Arc<dyn Keyspace> {
     state
 }
 
+fn alone() -> tokio::sync::OwnedMutexGuard<()> {
+    Arc::new(tokio::sync::Mutex::new(())).try_lock_owned().unwrap()
+}
+
 /// Everything but spools.
 fn entries(state: &Arc<dyn Keyspace>) -> Vec<(Vec<u8>, Vec<u8>)> {
     let everything = keyspace::KeyRange { from: Vec::new(), to: None };
@@ -50,10 +54,10 @@ fn carry(from: &Arc<dyn Keyspace>, to: &Arc<dyn Keyspace>, title: &Title, pieces
 #[tokio::test]
 async fn a_received_snapshot_replaces_the_state() {
     let (sender, receiver) = (populated(1, 70), populated(2, 9));
-    let title = spool::make(&sender).await.unwrap();
+    let title = spool::make(&sender, ()).await.unwrap();
     carry(&sender, &receiver, &title, u32::MAX);
     let mut machine = Machine::open(Arc::clone(&receiver)).await.unwrap();
-    let data = SnapshotData::Received { state: Arc::clone(&receiver) };
+    let data = SnapshotData::Received { state: Arc::clone(&receiver), _alone: alone() };
     machine.install_snapshot(&title.meta, data).await.unwrap();
     assert_eq!(*machine.watch().borrow(), 70);
     assert_eq!(entries(&receiver), entries(&sender));
@@ -89,14 +93,14 @@ async fn a_transfer_is_resumed_if_it_is_the_same_snapshot() {
         put_applied(&mut overlay_batch, &applied_at(70));
         sender.write(overlay_batch).unwrap();
     }
-    let title = spool::make(&sender).await.unwrap();
+    let title = spool::make(&sender, ()).await.unwrap();
     assert!(title.pieces >= 3, "{} pieces", title.pieces);
     assert_eq!(carry(&sender, &receiver, &title, 2), 0);
     assert_eq!(carry(&sender, &receiver, &title, 2), 2, "two pieces are here");
     let other = Title { digest: [0; 32], ..title.clone() };
     assert_eq!(spool::expect(&*receiver, &other).unwrap(), 0);
     carry(&sender, &receiver, &title, u32::MAX);
-    install::install(&*receiver).await.unwrap();
+    install::install(&receiver).await.unwrap();
     assert_eq!(entries(&receiver), entries(&sender));
 }
 
@@ -104,13 +108,13 @@ async fn a_transfer_is_resumed_if_it_is_the_same_snapshot() {
 #[tokio::test]
 async fn a_damaged_snapshot_leaves_the_state_alone() {
     let (sender, receiver) = (populated(1, 70), populated(2, 9));
-    let title = spool::make(&sender).await.unwrap();
+    let title = spool::make(&sender, ()).await.unwrap();
     carry(&sender, &receiver, &title, u32::MAX);
     let before = entries(&receiver);
     let mut piece = spool::piece(&*receiver, Way::In, 0).unwrap().unwrap();
     piece[40] ^= 1;
     spool::keep(&*receiver, 0, piece).unwrap();
-    assert!(install::install(&*receiver).await.is_err());
+    assert!(install::install(&receiver).await.is_err());
     assert_eq!(entries(&receiver), before);
     assert_eq!(spool::expect(&*receiver, &title).unwrap(), 0);
 }
@@ -119,7 +123,7 @@ async fn a_damaged_snapshot_leaves_the_state_alone() {
 #[tokio::test]
 async fn an_interrupted_installation_is_finished_at_the_next_start() {
     let (sender, receiver) = (populated(1, 70), populated(2, 9));
-    let title = spool::make(&sender).await.unwrap();
+    let title = spool::make(&sender, ()).await.unwrap();
     carry(&sender, &receiver, &title, u32::MAX);
     let mut half = Batch::default();
     half.put(b"#installing".to_vec(), encode(&()));

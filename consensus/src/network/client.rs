@@ -23,6 +23,9 @@ use crate::snapshot::{RaftSnapshot, SnapshotData};
 /// Shortest time a message gets, so that a round trip between sites fits.
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
 
+/// The slowest link that entries are expected to pass.
+const LINK_BYTES_PER_S_MIN: u64 = 64 << 10;
+
 /// Makes a client for each node.
 pub(crate) struct Network {
     pub(crate) links: Arc<Links>,
@@ -55,12 +58,22 @@ impl RaftNetworkFactory<Types> for Network {
 
 impl Client {
     async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, RPCError<Types>> {
-        let deadline = Instant::now() + option.soft_ttl().max(PATIENCE_MIN);
+        let deadline = Instant::now() + option.soft_ttl().max(PATIENCE_MIN) + time_for(&request);
         self.links.ask((self.node, &self.entry), &request, deadline).await.map_err(|error| match error {
             LinkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
             LinkError::NoAnswer { .. } => RPCError::Network(NetworkError::new(&error)),
         })
     }
+}
+
+/// How long the entries of a message may be under way on a slow link.
+fn time_for(request: &Request) -> Duration {
+    let Request::Append(append) = request else { return Duration::ZERO };
+    if append.entries.is_empty() {
+        return Duration::ZERO; // a heartbeat must be in time
+    }
+    let bytes = postcard::experimental::serialized_size(&append.entries).unwrap_or(wire::ENTRIES_BYTES_MAX);
+    Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / LINK_BYTES_PER_S_MIN)
 }
 
 /// The answer does not belong to the request: a peer that does not keep to the protocol.

@@ -17,8 +17,9 @@ use super::links::{CLOSE_AMNESIA, CLOSE_REFUSED};
 use super::snapshot;
 use super::wire::{self, Answer, FrameError, Greeting, NotWelcome, Request, Welcome};
 use crate::handle::Consensus;
-use crate::membership;
+use crate::membership::{self, CHANGE_WAIT};
 use crate::raft::{Membership, Types};
+use crate::submit::SUBMIT_WAIT;
 
 /// How long a caller may take to greet, and to send a request once it opened a stream.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,6 +47,10 @@ impl Consensus {
                 stream = connection.accept_bi() => match stream {
                     // No more at once than the peer port lets a connection have streams.
                     Ok((out, back)) => {
+                        if self.member(from).is_none_or(|entry| entry.key != key) {
+                            tracing::warn!(node = from.0, "a peer is no member any more");
+                            return connection.close(CLOSE_REFUSED, b"not a member any more");
+                        }
                         answers.spawn(self.clone().answer(from, out, back));
                     }
                     Err(quinn::ConnectionError::ApplicationClosed(closed))
@@ -116,7 +121,14 @@ impl Consensus {
             Ok(Err(FrameError::Broken(_))) | Err(_) => return,
             Ok(Err(error)) => return tracing::warn!(node = from.0, %error, "a peer sent what is no request"),
         };
+        if *self.links().amnesia().borrow() {
+            return; // this node ends in a moment, and promises nothing more
+        }
         let answer = if let Request::Snapshot { vote, title } = request {
+            if vote.leader_id.voted_for != from.0 || !vote.committed {
+                return tracing::warn!(node = from.0, "a peer sends a snapshot for another one");
+            }
+            self.hear();
             let streams = (&mut out, &mut back);
             let (raft, state) = (self.raft(), self.state());
             match snapshot::receive(raft, state, self.receiving(), (vote, title), streams).await {
@@ -124,7 +136,8 @@ impl Consensus {
                 Err(error) => return tracing::warn!(node = from.0, %error, "a snapshot was not received"),
             }
         } else {
-            self.reply(from, request).await
+            // An asker waits no longer, and its stream must not stay taken.
+            timeout(CHANGE_WAIT, self.reply(from, request)).await.unwrap_or(Answer::Unavailable)
         };
         if let Err(error) = wire::send(&mut out, &answer).await {
             tracing::debug!(node = from.0, %error, "an answer was not sent");
@@ -135,6 +148,7 @@ impl Consensus {
         // Raft's own messages are of this sender, or of nobody this node believes.
         match request {
             Request::Append(request) if request.vote.leader_id.voted_for == from.0 => {
+                self.hear();
                 or_ended(self.raft().append_entries(request).await.map(Answer::Append))
             }
             Request::Vote(request) if request.vote.leader_id.voted_for == from.0 => {
@@ -152,16 +166,19 @@ impl Consensus {
                 Answer::Unavailable
             }
             Request::Submit(proposals) => {
-                let proposed = proposals.into_iter().map(|proposal| self.propose_here(proposal));
-                Answer::Many(futures::future::join_all(proposed).await)
+                let proposed = proposals.into_iter().map(|proposal| async {
+                    // A key of another node, or of no start of this one, would spoil what is remembered.
+                    if proposal.key.node != from || proposal.key.epoch == 0 {
+                        tracing::warn!(node = from.0, "a peer proposes for another one");
+                        return Answer::Unavailable;
+                    }
+                    let proposed = timeout(SUBMIT_WAIT, self.propose_here(proposal)).await;
+                    proposed.unwrap_or(Answer::Unavailable)
+                });
+                wire::bounded(futures::future::join_all(proposed).await)
             }
             Request::ReadIndex => self.read_index_here().await,
-            Request::Change(change) => {
-                if !self.raft().is_leader() {
-                    return Answer::NotLeader(self.leader());
-                }
-                Answer::Changed(membership::carry_out(self.raft(), change).await)
-            }
+            Request::Change(change) => self.change_here(change).await,
             Request::Members => Answer::Members(Membership::clone(&membership::effective(self.raft()))),
         }
     }

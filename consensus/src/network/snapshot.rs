@@ -21,6 +21,7 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::links::{LinkError, Links};
+use super::serve::Receiving;
 use super::wire::{self, Answer, FrameError, Request};
 use crate::raft::{Raft, Types, Vote};
 use crate::snapshot::spool::{self, PIECE_BYTES, Title, Way};
@@ -30,6 +31,9 @@ use crate::snapshot::{RaftSnapshot, SnapshotData};
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an installation may take.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Pieces of a snapshot that are believed: 2 TiB of catalog.
+const PIECES_MAX: u32 = 1 << 22;
 
 /// How fast snapshots may be sent, and that one is sent at a time.
 #[derive(Clone)]
@@ -77,14 +81,16 @@ pub(crate) async fn send(
     (vote, announced): (Vote, u64),
     pace: &Pace,
 ) -> Result<SnapshotResponse<Types>, SnapshotError> {
-    let _alone = pace.sending.try_lock().map_err(|_| SnapshotError::Busy)?;
+    let alone = Arc::clone(&pace.sending).try_lock_owned().map_err(|_| SnapshotError::Busy)?;
+    let alone = Arc::new(alone);
     // A transfer that broke off goes on with the spool it began with.
     let title = match spool::title(&**state, Way::Out)? {
         Some(title) if serves(state, &title, announced)? => title,
-        _ => spool::make(state).await?,
+        _ => spool::make(state, Arc::clone(&alone)).await?,
     };
-    let (mut out, mut back) = links.open(peer).await?;
-    wire::send(&mut out, &Request::Snapshot { vote, title: title.clone() }).await?;
+    let opened = timeout(PROGRESS_TIMEOUT, links.open(peer)).await;
+    let (mut out, mut back) = opened.map_err(|_| SnapshotError::Stalled)??;
+    in_time(wire::send(&mut out, &Request::Snapshot { vote, title: title.clone() })).await?;
     let have: u32 = in_time(wire::receive(&mut back)).await?;
     tracing::info!(node = peer.0.0, pieces = title.pieces, have, "sending a snapshot");
     for number in have..title.pieces {
@@ -150,11 +156,14 @@ async fn in_time<T>(step: impl Future<Output = Result<T, FrameError>>) -> Result
 pub(crate) async fn receive(
     raft: &Raft,
     state: &Arc<dyn Keyspace>,
-    receiving: &Mutex<()>,
+    receiving: &Receiving,
     (vote, title): (Vote, Title),
     (out, back): (&mut SendStream, &mut RecvStream),
 ) -> Result<SnapshotResponse<Types>, SnapshotError> {
-    let _alone = receiving.try_lock().map_err(|_| SnapshotError::Busy)?;
+    if title.pieces > PIECES_MAX {
+        return Err(SnapshotError::Unexpected);
+    }
+    let alone = Arc::clone(receiving).try_lock_owned().map_err(|_| SnapshotError::Busy)?;
     let have = spool::expect(&**state, &title)?;
     wire::send(out, &have).await?;
     for number in have..title.pieces {
@@ -164,7 +173,11 @@ pub(crate) async fn receive(
         }
         spool::keep(&**state, number, piece)?;
     }
-    let data = SnapshotData::Received { state: Arc::clone(state) };
+    if !spool::is_whole(&**state, &title)? {
+        spool::drop_spool(&**state, Way::In)?;
+        return Err(SnapshotError::Unexpected);
+    }
+    let data = SnapshotData::Received { state: Arc::clone(state), _alone: alone };
     let snapshot: RaftSnapshot = openraft::Snapshot { meta: title.meta, snapshot: data };
     let installed = raft.install_full_snapshot(vote, snapshot).await;
     installed.map_err(|fatal| SnapshotError::Install(io::Error::other(fatal.to_string())))

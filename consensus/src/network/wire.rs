@@ -189,6 +189,17 @@ fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, FrameError> {
     }
 }
 
+/// The answers to several proposals, as many as fit a frame; whoever gets none proposes again, and gets
+/// what is remembered by then.
+pub(crate) fn bounded(answers: Vec<Answer>) -> Answer {
+    let mut bytes = 0;
+    let bounded = answers.into_iter().map(|answer| {
+        bytes += postcard::experimental::serialized_size(&answer).unwrap_or(FRAME_BYTES_MAX);
+        if bytes <= FRAME_BYTES_MAX / 2 { answer } else { Answer::Unavailable }
+    });
+    Answer::Many(bounded.collect())
+}
+
 /// The longest beginning of `request` that fits a message, and the last entry of it if some are left
 /// out.
 pub(crate) fn fitting(request: AppendEntriesRequest<Types>) -> (AppendEntriesRequest<Types>, Option<LogId>) {

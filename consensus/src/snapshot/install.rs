@@ -5,6 +5,7 @@
 //! and takes the mark away. A start that finds the mark does it all again from the spool.
 
 use std::io::{self, Read as _};
+use std::sync::Arc;
 
 use peerglass_catalog::keyspace::{Batch, KeyRange, Keyspace, Read};
 use peerglass_catalog::{Fault, snapshot};
@@ -29,50 +30,61 @@ pub(crate) fn installed(state: &dyn Keyspace) -> Result<Option<LogId>, Fault> {
 /// Longest head believed: sessions hold as many replies as requests are in flight.
 const HEAD_BYTES_MAX: u32 = 256 << 20;
 
+/// Whether the state is being replaced just now, so that it must not be read.
+pub(crate) fn is_under_way(state: &dyn Read) -> Result<bool, Fault> {
+    Ok(state.get(INSTALLING)?.is_some())
+}
+
 /// Install the incoming spool. It stays until the next one comes.
-pub(crate) async fn install(state: &dyn Keyspace) -> Result<(), Fault> {
-    let title = spool::title(state, Way::In)?.ok_or_else(|| damaged("nothing was received"))?;
-    check(state, &title)?;
+pub(crate) async fn install(state: &Arc<dyn Keyspace>) -> Result<(), Fault> {
+    let title = spool::title(&**state, Way::In)?.ok_or_else(|| damaged("nothing was received"))?;
+    if !spool::is_whole(&**state, &title)? {
+        // Whoever sends it next begins with its first piece.
+        spool::drop_spool(&**state, Way::In)?;
+        return Err(damaged("a piece is missing or wrong"));
+    }
     let mut mark = Batch::default();
     mark.put(INSTALLING.to_vec(), encode(&()));
     state.write(mark)?;
     // The pieces and the mark are durable before the old state goes.
     state.sync().await?;
-    replace(state, &title).await
+    replace(state, title).await
 }
 
 /// Go on with an installation that the last run did not finish.
-pub(crate) async fn resume(state: &dyn Keyspace) -> Result<(), Fault> {
-    if state.get(INSTALLING)?.is_none() {
+pub(crate) async fn resume(state: &Arc<dyn Keyspace>) -> Result<(), Fault> {
+    if !is_under_way(&**state)? {
         return Ok(());
     }
-    let title = spool::title(state, Way::In)?.ok_or_else(|| damaged("its pieces are gone"))?;
+    let title = spool::title(&**state, Way::In)?.ok_or_else(|| damaged("its pieces are gone"))?;
+    if !spool::is_whole(&**state, &title)? {
+        return Err(damaged("a piece is missing or wrong"));
+    }
     tracing::info!("finishing the installation of a snapshot that was interrupted");
-    replace(state, &title).await
+    replace(state, title).await
 }
 
-/// Whether all pieces are there and are what the title says.
-fn check(state: &dyn Keyspace, title: &Title) -> Result<(), Fault> {
-    let mut hasher = blake3::Hasher::new();
-    for number in 0..title.pieces {
-        let piece = spool::piece(state, Way::In, number)?.ok_or_else(|| damaged("a piece is missing"))?;
-        hasher.update(&piece);
-    }
-    if *hasher.finalize().as_bytes() != title.digest {
-        // Whoever sends it next begins with its first piece.
-        spool::drop_spool(state, Way::In)?;
-        return Err(damaged("its digest is wrong"));
-    }
-    Ok(())
+/// Replace the state where that may take long.
+async fn replace(state: &Arc<dyn Keyspace>, title: Title) -> Result<(), Fault> {
+    let target = Arc::clone(state);
+    let (done, replaced) = tokio::sync::oneshot::channel();
+    let work = move |read: &dyn Read| {
+        // Whoever waits for it is openraft's own task, which ends only with the process.
+        let _ = done.send(replace_from(read, &*target, &title));
+    };
+    Arc::clone(state).view_apart(Box::new(work)).await;
+    replaced.await.map_err(|_| damaged("its installation was given up"))??;
+    state.sync().await
 }
 
-async fn replace(state: &dyn Keyspace, title: &Title) -> Result<(), Fault> {
+/// Write the spool that `read` holds over `state`.
+fn replace_from(read: &dyn Read, state: &dyn Keyspace, title: &Title) -> Result<(), Fault> {
     let mut everything = Batch::default();
     everything.clear(KeyRange { from: Vec::new(), to: Some(INSTALLING.to_vec()) });
     everything.clear(KeyRange { from: [INSTALLING, b"\0"].concat(), to: Some(SPOOLS.to_vec()) });
     everything.clear(KeyRange { from: KeyRange::prefix(SPOOLS).to.unwrap_or_default(), to: None });
     state.write(everything)?;
-    let mut input = PieceReader::new(state, Way::In, title);
+    let mut input = PieceReader::new(read, Way::In, title);
     let head = read_head(&mut input)?;
     let restored = snapshot::restore(&mut input, &mut |batch| state.write(batch));
     restored.map_err(|error| Fault::Io(io::Error::other(error)))?;
@@ -85,8 +97,7 @@ async fn replace(state: &dyn Keyspace, title: &Title) -> Result<(), Fault> {
         put_applied(&mut end, &head.applied);
     }
     end.remove(INSTALLING.to_vec());
-    state.write(end)?;
-    state.sync().await
+    state.write(end)
 }
 
 fn read_head<R: Read + ?Sized>(input: &mut PieceReader<'_, R>) -> Result<Head, Fault> {

@@ -78,14 +78,16 @@ impl Way {
     }
 }
 
-/// Write the present state down as the outgoing spool. Whatever was there before is dropped.
-pub(crate) async fn make(state: &Arc<dyn Keyspace>) -> Result<Title, Fault> {
+/// Write the present state down as the outgoing spool. Whatever was there before is dropped. `alone` is
+/// held until the last piece is written, also when nobody waits for it any more.
+pub(crate) async fn make<T: Send + 'static>(state: &Arc<dyn Keyspace>, alone: T) -> Result<Title, Fault> {
     drop_spool(&**state, Way::Out)?;
     let sink = Arc::clone(state);
     let (done, made) = tokio::sync::oneshot::channel();
     let write = move |read: &dyn Read| {
         // Whoever waits for it may have gone; the next transfer makes another.
         let _ = done.send(write_down(read, &*sink));
+        drop(alone);
     };
     Arc::clone(state).view_apart(Box::new(write)).await;
     made.await.map_err(|_| Fault::Io(io::Error::other("the snapshot was not written down")))?
@@ -170,6 +172,16 @@ pub(crate) fn expect(state: &dyn Keyspace, title: &Title) -> Result<u32, Fault> 
     Ok(0)
 }
 
+/// Whether everything that `title` names is here and is what it says.
+pub(crate) fn is_whole(state: &dyn Keyspace, title: &Title) -> Result<bool, Fault> {
+    let mut hasher = blake3::Hasher::new();
+    for number in 0..title.pieces {
+        let Some(piece) = piece(state, Way::In, number)? else { return Ok(false) };
+        hasher.update(&piece);
+    }
+    Ok(*hasher.finalize().as_bytes() == title.digest)
+}
+
 /// Keep a received piece.
 pub(crate) fn keep(state: &dyn Keyspace, number: u32, bytes: Vec<u8>) -> Result<(), Fault> {
     let mut batch = Batch::default();
@@ -179,7 +191,7 @@ pub(crate) fn keep(state: &dyn Keyspace, number: u32, bytes: Vec<u8>) -> Result<
 
 /// Write `from` down and have `to` receive it, where both are in one process.
 pub(crate) async fn copy(from: &Arc<dyn Keyspace>, to: &dyn Keyspace) -> Result<(), Fault> {
-    let title = make(from).await?;
+    let title = make(from, ()).await?;
     for number in expect(to, &title)?..title.pieces {
         let piece = piece(&**from, Way::Out, number)?;
         keep(to, number, piece.ok_or_else(|| Fault::Io(io::ErrorKind::UnexpectedEof.into()))?)?;

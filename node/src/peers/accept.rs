@@ -17,7 +17,7 @@ use peerglass_consensus::Consensus;
 use peerglass_transfer::Transfer;
 use quinn::{Connection, Incoming, VarInt};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::admit::{self, Clock};
@@ -25,12 +25,16 @@ use super::port::{PeerPort, Purpose, caller};
 
 /// Handshakes under way from which on callers must prove their address.
 const HANDSHAKES_UNPROVEN_MAX: usize = 64;
+/// Handshakes under way from which on everybody is turned away.
+const HANDSHAKES_MAX: usize = 1_024;
 /// Connections open from one address, handshakes included.
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Nodes that may be at the door at once.
 const JOINING_MAX: usize = 8;
+/// How often it is looked whether a connected node is still a member.
+const MEMBER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Pause between two lines about strangers.
 const STRANGER_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -86,6 +90,9 @@ impl Doors {
         if counts.by_address.get(&address).is_some_and(|open| *open >= CONNECTIONS_PER_ADDRESS_MAX) {
             return incoming.refuse();
         }
+        if counts.handshakes >= HANDSHAKES_MAX {
+            return incoming.refuse();
+        }
         if counts.handshakes >= HANDSHAKES_UNPROVEN_MAX && !incoming.remote_address_validated() {
             // Fails only if the address is proven, which was just asked.
             let _ = incoming.retry();
@@ -123,7 +130,23 @@ impl Doors {
                 connection.close(CLOSE_REFUSED, b"not a member");
             }
             Purpose::Raft => self.consensus.serve(connection, key).await,
-            Purpose::Chunks => self.transfer.serve_peer(connection).await,
+            Purpose::Chunks => {
+                let gone = self.gone(key);
+                tokio::select! {
+                    biased;
+                    () = self.transfer.serve_peer(connection.clone()) => {}
+                    () = gone => connection.close(CLOSE_REFUSED, b"not a member any more"),
+                }
+            }
+        }
+    }
+}
+
+impl Doors {
+    /// Resolves when `key` is no member's any more.
+    async fn gone(&self, key: PeerKey) {
+        while self.consensus.member_with(key).is_some() {
+            sleep(MEMBER_CHECK_INTERVAL).await;
         }
     }
 }

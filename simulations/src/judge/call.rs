@@ -34,18 +34,35 @@ pub(super) struct Call {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
 pub(super) enum Asked {
-    Create { record: Created },
-    Upload { content: Facts },
-    Patch { changes: Vec<Value> },
-    AddTag { tag: String },
-    RemoveTag { tag: String },
+    Create {
+        record: Created,
+    },
+    Upload {
+        content: Facts,
+    },
+    Patch {
+        changes: Vec<Value>,
+    },
+    AddTag {
+        tag: String,
+    },
+    RemoveTag {
+        tag: String,
+    },
     Delete,
     /// A record, or nothing where there was none.
-    Get { saw: Option<Value> },
+    Get {
+        saw: Option<Value>,
+    },
     /// Bytes. `fits` names, by SHA-512, the contents that what came is (the asked-for part of).
-    Download { fits: Vec<String>, bytes: u64 },
+    Download {
+        fits: Vec<String>,
+        bytes: u64,
+    },
     /// All records.
-    List { saw: Vec<Value> },
+    List {
+        saw: Vec<Value>,
+    },
     /// Not a request: no node works any more on what was asked before.
     Settle,
 }
@@ -94,7 +111,9 @@ impl Call {
             Asked::AddTag { tag } => Op::AddTag(tag.clone()),
             Asked::RemoveTag { tag } => Op::RemoveTag(tag.clone()),
             Asked::Delete => Op::Delete,
-            Asked::Get { .. } | Asked::Download { .. } | Asked::List { .. } | Asked::Settle => return Ok(None),
+            Asked::Get { .. } | Asked::Download { .. } | Asked::List { .. } | Asked::Settle => {
+                return Ok(None);
+            }
         }))
     }
 
@@ -128,7 +147,9 @@ fn change(operation: &Value) -> anyhow::Result<Change> {
         ("add", name, Some(Value::String(value))) if name.starts_with(PROPERTY_PREFIX) => {
             Change::SetProperty(name.to_owned(), value.clone())
         }
-        ("remove", name, None) if name.starts_with(PROPERTY_PREFIX) => Change::RemoveProperty(name.to_owned()),
+        ("remove", name, None) if name.starts_with(PROPERTY_PREFIX) => {
+            Change::RemoveProperty(name.to_owned())
+        }
         _ => bail!("no rule for the change {operation}"),
     })
 }

@@ -11,7 +11,8 @@ use crate::oracle::state::{Life, Record, State};
 use crate::workload::content::ContentId;
 use crate::workload::observed::Observed;
 
-const INVARIANT: &str = "I-M1, I-M2 (each image's history is linearizable, and no acknowledged write is lost)";
+const INVARIANT: &str =
+    "I-M1, I-M2 (each image's history is linearizable, and no acknowledged write is lost)";
 const WHOLE: &str = "I-D1 (bytes are those that were uploaded)";
 
 /// What is remembered of a call that has not ended.

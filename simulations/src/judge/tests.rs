@@ -52,8 +52,17 @@ fn a_good_history_passes() {
         "size": 3, "checksum": "m", "os_hash_value": "s"});
     let read = line((62, 63), "done", json!({"what": "get", "saw": active}));
     let good = [
-        create((1, 2)), patch((10, 20), "done", 5), get((15, 16), 0), get((17, 18), 5), get((30, 31), 5), listed,
-        upload((50, 55), "done"), download((60, 61), &["s"], 3), read, deleted, gone,
+        create((1, 2)),
+        patch((10, 20), "done", 5),
+        get((15, 16), 0),
+        get((17, 18), 5),
+        get((30, 31), 5),
+        listed,
+        upload((50, 55), "done"),
+        download((60, 61), &["s"], 3),
+        read,
+        deleted,
+        gone,
     ];
     assert_eq!(violations(&good), 0);
 }

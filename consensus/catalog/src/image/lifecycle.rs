@@ -17,10 +17,11 @@ use crate::table;
 pub(crate) type Step = Result<Result<Outcome, Refusal>, Fault>;
 
 pub(crate) fn create(overlay: &mut Overlay<'_>, image: Image, limits: Limits) -> Step {
-    assert!(
-        image.status == Status::Queued && image.content.is_none() && image.upload.is_none(),
-        "an image begins queued, without bytes"
-    );
+    // An image begins queued, without bytes. A command that says otherwise is a bug of the node that sent
+    // it, and no reason for every replica to stop.
+    if image.status != Status::Queued || image.content.is_some() || image.upload.is_some() {
+        return Ok(Err(Refusal::WrongStatus { image: image.id, is: image.status }));
+    }
     if table::is_used(overlay, &image.id)? {
         return Ok(Err(Refusal::ImageExists(image.id)));
     }
@@ -62,7 +63,6 @@ pub(crate) fn finish_upload(
 ) -> Step {
     end_upload(overlay, id, |image| {
         check_held(image, upload)?;
-        assert!(image.content.is_none(), "an image being saved has no bytes yet");
         Ok(Image {
             status: Status::Active,
             upload: None,

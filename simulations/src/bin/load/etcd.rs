@@ -48,7 +48,8 @@ impl Question {
 
 /// `PutRequest { key = 1, value = 2 }` or `RangeRequest { key = 1 }`, behind gRPC's prefix.
 fn message(number: u64, value: Option<&Bytes>) -> Bytes {
-    let mut message = BytesMut::with_capacity(PREFIX_BYTES + KEY_BYTES + 2 + value.map_or(0, |v| v.len() + 6));
+    let mut message =
+        BytesMut::with_capacity(PREFIX_BYTES + KEY_BYTES + 2 + value.map_or(0, |v| v.len() + 6));
     message.put_bytes(0, PREFIX_BYTES);
     put_field(&mut message, 1, format!("images/{number:013}").as_bytes());
     if let Some(value) = value {

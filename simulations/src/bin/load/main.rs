@@ -97,7 +97,8 @@ fn load(cli: &Cli) -> anyhow::Result<()> {
                 loop_closed::run(&plan, peerglass::clients(&cli.endpoint, cli.clients, asked)).await
             }
             Target::EtcdWrite => {
-                let asked = etcd::Question::Put { first: cli.first, value: vec![b'x'; cli.record_bytes].into() };
+                let asked =
+                    etcd::Question::Put { first: cli.first, value: vec![b'x'; cli.record_bytes].into() };
                 let clients = etcd::clients(&cli.endpoint, cli.clients, cli.connections, asked).await?;
                 loop_closed::run(&plan, clients).await
             }

@@ -38,10 +38,8 @@ const DIGITS: std::ops::Range<usize> = 14..24;
 impl Template {
     /// A record of `bytes` bytes.
     pub(crate) fn new(bytes: usize) -> anyhow::Result<Self> {
-        let (head, tail) = (
-            r#"{"name":"load-0000000000","disk_format":"raw","container_format":"bare","note":""#,
-            r#""}"#,
-        );
+        let (head, tail) =
+            (r#"{"name":"load-0000000000","disk_format":"raw","container_format":"bare","note":""#, r#""}"#);
         let padding = bytes.checked_sub(head.len() + tail.len()).context("--record-bytes is too small")?;
         let json = format!("{head}{}{tail}", "x".repeat(padding));
         Ok(Self { json: json.into() })
