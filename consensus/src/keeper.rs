@@ -1,9 +1,10 @@
 //! What a node does for its cluster without being asked.
 //!
-//! Twice a second: a leader writes down how far its followers are, so that one that comes back with an
-//! older disk is noticed, and promotes nodes while fewer vote than are wanted. A node that hears of no
-//! leader asks the members it knows who else there is, in case the cluster moved on without it. A leader
-//! that hears of a node at another address has everybody know.
+//! Twice a second: a leader writes down how far its followers are, and they how far it is, so that one
+//! that comes back with an older disk is noticed. A leader promotes nodes while fewer vote than are
+//! wanted, finishes changes that were interrupted, and has everybody know where a node is that moved. A
+//! node that no leader writes to asks the members it knows who else there is, in case the cluster went
+//! on without it.
 
 use std::collections::BTreeSet;
 use std::sync::Weak;
@@ -48,8 +49,17 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
         } else if consensus.silence() > SILENCE_MAX {
             learn_members(&consensus).await;
         } else {
+            remember_leader(&consensus);
             consensus.forget_learned();
         }
+    }
+}
+
+/// A leader has stored what it says is committed.
+fn remember_leader(consensus: &Consensus) {
+    let metrics = consensus.raft().metrics().borrow_watched().clone();
+    if let (Some(leader), Some(committed)) = (metrics.current_leader, metrics.local_committed) {
+        consensus.links().remember_stored(NodeId(leader), committed.index);
     }
 }
 
