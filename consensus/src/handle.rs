@@ -109,7 +109,7 @@ impl Consensus {
         if let Some(node) = identity::node_of(&*disk.log)? {
             log::step_down(&*disk.log, node)?;
         }
-        let is_fresh = LogStore::last_index(&*disk.log)? == 0;
+        let is_fresh = LogStore::is_empty(&*disk.log)?;
         let identity = Identity::begin(&*disk.log, is_fresh, &mut Chance::new(seed)).await?;
         let applied = machine.watch();
         let (flusher, flush) = Flusher::new(Arc::clone(&disk.log));
@@ -176,6 +176,9 @@ impl Consensus {
 
     /// Wait until openraft has published who the members are, which it does in a moment.
     async fn know_members(&self) -> Result<(), OpenError> {
+        if self.links().log_is_empty()? {
+            return Ok(()); // only votes came in so far; the leader will tell, once this node's door is open
+        }
         let known = |metrics: &RaftMetrics<Types>| metrics.membership_config.nodes().next().is_some();
         let waited = self.raft().wait(Some(START_WAIT)).metrics(known, "members are known").await;
         waited.map(|_| ()).map_err(|error| OpenError::Raft(error.to_string()))

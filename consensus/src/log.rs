@@ -47,6 +47,11 @@ impl LogStore {
         Self { disk, flusher }
     }
 
+    /// Whether there never was an entry.
+    pub(crate) fn is_empty(disk: &dyn Keyspace) -> Result<bool, Fault> {
+        keyspace::look(disk, |read| Ok(last_log_id(read)?.is_none()))
+    }
+
     /// Index of the last entry, purged or not; 0 for none.
     pub(crate) fn last_index(disk: &dyn Keyspace) -> Result<u64, Fault> {
         keyspace::look(disk, |read| Ok(last_log_id(read)?.map_or(0, |id| id.index)))

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use peerglass_catalog::keyspace::Keyspace;
-use peerglass_catalog::{NodeEntry, NodeId};
+use peerglass_catalog::{Fault, NodeEntry, NodeId};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -106,6 +106,11 @@ impl Links {
     /// The facts about this node that it shows to another.
     pub(crate) fn last_index(&self) -> u64 {
         LogStore::last_index(&*self.log).unwrap_or(0)
+    }
+
+    /// Whether this node's log never held an entry.
+    pub(crate) fn log_is_empty(&self) -> Result<bool, Fault> {
+        LogStore::is_empty(&*self.log)
     }
 
     /// Remember what `node` shows of itself; false if it forgot something.
