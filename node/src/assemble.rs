@@ -208,6 +208,16 @@ impl Node {
     }
 }
 
+/// An answer to a peer holds the byte path, which holds its peers, which hold the answers: a node that is
+/// dropped must not keep its disk and its port for that.
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(peers) = &self.byte_peers {
+            peers.forget();
+        }
+    }
+}
+
 /// Whether nothing was ever written to it. A node writes its id to the log before anything else.
 fn is_empty(log: &dyn Keyspace) -> Result<bool, Fault> {
     let everything = KeyRange { from: Vec::new(), to: None };

@@ -60,6 +60,11 @@ impl BytePeers {
         }
     }
 
+    /// Drop every answer without waiting for its end.
+    pub(crate) fn forget(&self) {
+        drop(self.answers.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
     fn serve(&self, connection: Connection) {
         if let Some(answers) = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
             while answers.tasks.try_join_next().is_some() {}
