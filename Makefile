@@ -4,12 +4,13 @@
 CARGO := deploy/build/cargo.sh
 SEEDS ?= 1..200
 KILLS ?= 10
+SECONDS ?= 300
 ARGS ?=
 # CI must not change Cargo.lock; a developer who adds a dependency wants it changed.
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check fix test-real test-kill chaos bench sample-config
+.PHONY: help run lab test check fix test-real test-kill test-chaos chaos bench sample-config
 
 help: ## list the targets
 	@awk -F ':.*## '  '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,11 @@ test-real: ## real clients, a real disk, full disks, bad starts, KILLS=10 kill -
 test-kill: ## kill -9 at 50 random instants under load (ARGS="--seed N" to repeat one)
 	@deploy/build/debian.sh lab
 	@binary=$$($(CARGO) --binary) && python3 deploy/lab/kill.py --binary "$$binary" --kills 50 $(ARGS)
+
+test-chaos: ## three nodes in namespaces (root): kills, cuts, pauses, a full disk, for SECONDS=300
+	@deploy/build/debian.sh lab chaos
+	@binary=$$($(CARGO) --binary) && $(CARGO) build --quiet --release $(LOCKED) -p peerglass-simulations --bin judge && \
+	 python3 deploy/lab/chaos.py --binary "$$binary" --judge "$${binary%/*}/judge" --seconds $(SECONDS) $(ARGS)
 
 chaos: ## simulated crashes and bad disks, one run a seed, SEEDS=1..200
 	@$(CARGO) run --release $(LOCKED) -p peerglass-simulations --bin simulate -- --seeds $(SEEDS) $(ARGS)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the Debian packages a target needs, if they are missing.
 #
-#   debian.sh SET...      SET is one of: build check clients disk lab bench
+#   debian.sh SET...      SET is one of: build check clients disk lab chaos bench
 #
 # What is present already, from whatever source, is left alone; so this costs nothing on the second run.
 # Uses sudo when not root. On a system without apt it says what is missing and stops.
@@ -15,6 +15,7 @@ packages_of() {
         clients) echo python3:python3 python3-venv:has_venv ;;
         disk)    echo mmdebstrap:mmdebstrap qemu-utils:qemu-img e2fsprogs:mke2fs fdisk:sfdisk fakeroot:fakeroot ;;
         lab)     echo curl:curl jq:jq apache2-utils:htpasswd python3:python3 util-linux:flock ;;
+        chaos)   echo iproute2:ip nftables:nft util-linux:nsenter util-linux:setpriv mount:mount python3:python3 ;;
         bench)   echo nginx-light:nginx wrk:wrk b3sum:b3sum openssl:openssl curl:curl python3:python3 ;;
         *)       echo "debian.sh: no such set: $1" >&2; exit 2 ;;
     esac

@@ -31,6 +31,8 @@ class Node:
         self.binary, self.data, self.log, self.arguments = binary, data, log, arguments
         self.port = free_port()
         self.process = None
+        # What the command line begins with, such as a command that enters a network namespace.
+        self.within = ()
 
     @property
     def url(self):
@@ -39,19 +41,28 @@ class Node:
 
     def start(self):
         """Start and wait for the ready line. Returns the seconds from exec to that line."""
+        begun = time.monotonic()
+        self.launch()
+        self.await_ready()
+        return time.monotonic() - begun
+
+    def launch(self):
+        """Start, without a wait."""
+        command = [self.binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.data]
         with open(self.log, "ab") as log:
-            begun = time.monotonic()
             self.process = subprocess.Popen(
-                [self.binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--data-dir", self.data, *self.arguments],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
+                [*self.within, *command, *self.arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log,
             )
-        deadline = begun + READY_SECONDS_MAX
+
+    def await_ready(self):
+        """Wait for the ready line."""
+        deadline = time.monotonic() + READY_SECONDS_MAX
         os.set_blocking(self.process.stdout.fileno(), False)
         said = b""
         while time.monotonic() < deadline:
             said += self.process.stdout.read() or b""
             if any(line.startswith(b"ready: ") for line in said.splitlines()):
-                return time.monotonic() - begun
+                return
             if self.process.poll() is not None:
                 break
             time.sleep(0.002)
