@@ -42,7 +42,7 @@ sample-config: ## write deploy/peerglass.toml anew from the settings in the code
 	@$(CARGO) run --quiet $(LOCKED) -p peerglass --bin peerglass -- config print >deploy/peerglass.toml.part
 	@mv deploy/peerglass.toml.part deploy/peerglass.toml
 
-test-real: ## real clients, a real disk, full disks, bad starts, KILLS=10 kill -9, the README's tour
+test-real: ## real clients, a real disk, full disks, bad starts, KILLS=10 kill -9, the README's tour, a cluster
 	@KILLS=$(KILLS) deploy/lab/real.sh $(ARGS)
 
 test-kill: ## kill -9 at 50 random instants under load (ARGS="--seed N" to repeat one)

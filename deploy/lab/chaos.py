@@ -1,18 +1,20 @@
 #!/usr/bin/env python3
 """Break a cluster of three real nodes under load, and check that it kept every promise.
 
-usage: chaos.py --binary PATH --judge PATH [--seconds 300] [--seed N] [--folder DIR]
+usage: chaos.py --binary PATH --judge PATH [--seconds 300] [--seed N] [--folder DIR] [--stale]
 
 The nodes run in network namespaces that are made and removed here, which needs root. Nine clients, three on
 each node, change and read the same images; meanwhile the leader is killed, links are cut one way, nodes are
-isolated, the leader is paused, a disk is full, all nodes lose power at once, and all restart one by one. Then all is
-healed, everything is read from every node, and `judge` checks the recorded history: linearizable image by image,
-no acknowledged write lost, no wrong byte. No image may be stuck in `saving`, no node may end by itself, and the
-nodes must be equal.
+isolated, the leader is paused, a disk is full, all nodes are killed at once, and all restart one by one. Then all
+is healed, everything is read from every node, and `judge` checks the recorded history: linearizable image by
+image, no acknowledged write lost, no wrong byte. No image may be stuck in `saving`, no node may end by itself, and
+the nodes must be equal.
 
 The seed is printed, and `--seed` repeats the schedule of faults (threads and disks still make every run a
-little different). At least one round of all faults is done, however short the time. Prints one check a line and
-`N passed, N failed`; the exit code is 0 only when nothing was violated and every kind of fault took effect.
+little different). At least one round of all faults is done, however short the time. With `--stale` the clients ask
+for answers that may be old, as if the nodes were broken: then the run must fail, or the judge is blind. Prints one
+check a line and `N passed, N failed`; the exit code is 0 only when nothing was violated and every kind of fault
+took effect.
 """
 
 import argparse
@@ -69,7 +71,9 @@ def audit(scene):
 
 def judged(judge, history, report):
     """Have the history judged."""
-    done = subprocess.run([judge, history], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=JUDGE_SECONDS_MAX)
+    done = subprocess.run(
+        [judge, history], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=JUDGE_SECONDS_MAX,
+    )
     said = (done.stdout + done.stderr).splitlines()
     for line in said[:2]:
         print(line)
@@ -127,12 +131,14 @@ def facts(recorder, faults):
     print("requests: " + ", ".join(f"{name} {count}" for name, count in sorted(recorder.endings.items())))
     print("answers: " + ", ".join(f"{status} {count}" for status, count in sorted(recorder.statuses.items())))
     print("broken: " + ", ".join(f"{name} {count}" for name, count in recorder.breaks.most_common(6)))
-    print("slowest answers: " + ", ".join(f"{node} {seconds} s ({what})" for node, (seconds, what) in sorted(recorder.slowest.items())))
+    slowest = sorted(recorder.slowest.items())
+    print("slowest answers: " + ", ".join(f"{node} {seconds} s ({what})" for node, (seconds, what) in slowest))
     for status, samples in sorted(recorder.samples.items()):
         for sample in samples:
             print(f"  {status} {sample}")
     for note, count in sorted(faults.notes.items()):
         print(f"note: {note}: {count}")
+    print(f"slowest return from a power loss: {faults.slowest_return:.1f} s")
     print(f"packets dropped: {faults.network.dropped}")
 
 
@@ -142,7 +148,7 @@ def play(options, seed, folder, report):
     cluster, small_disk = Cluster(options.binary, folder, network), os.path.join(folder, SMALL)
     os.mkdir(small_disk)
     cluster.nodes[SMALL].data = os.path.join(small_disk, "data")
-    scene = Scene(cluster, recorder, seed)
+    scene = Scene(cluster, recorder, seed, {"X-Peerglass-Read": "stale-ok"} if options.stale else {})
     loads = [Load(scene, name, number) for name in NAMES for number in range(CLIENTS_PER_NODE)]
     faults = Faults(cluster, network, scene, loads, small_disk)
     try:
@@ -171,7 +177,7 @@ def play(options, seed, folder, report):
 def refuse(options):
     """Why this cannot run here, or None."""
     if os.geteuid() != 0:
-        return "this needs root: it makes network namespaces, drops packets and mounts a small disk. Try: sudo make test-chaos"
+        return "this needs root: it makes network namespaces, drops packets and mounts a small disk"
     for program in ("ip", "nft", "nsenter", "setpriv", "mount"):
         if shutil.which(program) is None:
             return f"'{program}' is not on PATH (deploy/build/debian.sh lab installs it)"
@@ -188,6 +194,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--folder", default="/var/tmp")
+    parser.add_argument("--stale", action="store_true", help="ask for stale answers; the judge must find them")
     options = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
     for name in [name for name in os.environ if name.startswith("PEERGLASS_")]:
@@ -197,7 +204,8 @@ def main():
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    print(f"seed {seed}, {options.seconds:g} s, {len(NAMES)} nodes, {len(NAMES) * CLIENTS_PER_NODE} clients", flush=True)
+    clients = len(NAMES) * CLIENTS_PER_NODE
+    print(f"seed {seed}, {options.seconds:g} s, {len(NAMES)} nodes, {clients} clients", flush=True)
     sweep()
     report, folder = Report(), tempfile.mkdtemp(prefix="pgchaos.", dir=options.folder)
     finished = False

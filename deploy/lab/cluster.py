@@ -119,7 +119,7 @@ class Cluster:
             if None not in said and len(facts) == 1:
                 return []
             if time.monotonic() > deadline:
-                return [f"nodes differ: {[status and (status['term'], status['leader'], status['applied']) for status in said]}"]
+                return [f"term, leader and applied entry differ: {facts}"]
             time.sleep(0.1)
 
     def kill_all(self):

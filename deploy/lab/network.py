@@ -19,7 +19,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def run(*command, told=None):
     """A command that must succeed; returns what it printed."""
-    done = subprocess.run(command, input=told, stdin=None if told else subprocess.DEVNULL, capture_output=True, text=True)
+    done = subprocess.run(command, input=told or "", capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
     return done.stdout

@@ -3,17 +3,18 @@
 #
 #   real.sh           everything: `openstack`, `glance`, openstacksdk and curl with a Debian disk in three
 #                     formats; sign-in; limits and a full disk; bad starts and damaged data; ten kill -9
-#                     under load; the README's tour as written
-#   real.sh GROUP...  only some of: loop clients signin limits starts kill tour
+#                     under load; the README's tour as written; three nodes restarted one by one, and
+#                     broken for half a minute (as root)
+#   real.sh GROUP...  only some of: loop clients signin limits starts kill tour cluster
 #
 # Installs what it needs; what cannot be installed is an error, never a skip. One check a line, then
 # "N passed, N failed"; the exit code says the same. BINARY=PATH tests that program and builds none.
-# KILLS=N changes the number of kills. Scratch space (about 4 GiB) is under ${TMPDIR:-/var/tmp}.
+# The judge of recorded histories is built in any case. KILLS=N changes the number of kills. Scratch space (about 4 GiB) is under ${TMPDIR:-/var/tmp}.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 KILLS=${KILLS:-10}
-[ $# -gt 0 ] || set -- loop clients signin limits starts kill tour
+[ $# -gt 0 ] || set -- loop clients signin limits starts kill tour cluster
 
 "$HERE/../build/debian.sh" lab
 BINARY=${BINARY:-$("$HERE/../build/cargo.sh" --binary)}
@@ -84,6 +85,20 @@ part() {
     fi
 }
 
+# The story of README's three nodes is told by the tour; here they are restarted and broken under load.
+group_cluster() {
+    local target
+    part rolling.py --binary "$BINARY" --rounds 1 --folder "$WORK"
+    if [ "$(id -u)" != 0 ]; then
+        if [ "${CI:-}" = true ]; then fail "chaos: not tested"; else echo "---- chaos: NOT tested, needs root"; fi
+        return 0
+    fi
+    "$HERE/../build/debian.sh" chaos
+    "$HERE/../build/cargo.sh" build --quiet --release ${CI:+--locked} -p peerglass-simulations --bin judge
+    target=$(source "$HERE/../build/paths.sh" && echo "$CARGO_TARGET_DIR")
+    part chaos.py --binary "$BINARY" --judge "$target/release/judge" --seconds 30 --folder "$WORK"
+}
+
 for group in "$@"; do
     section "$group"
     case $group in
@@ -104,6 +119,7 @@ for group in "$@"; do
         limits) check_size_cap; check_full_disk ;;
         starts) group_starts ;;
         kill) part kill.py --binary "$BINARY" --kills "$KILLS" --folder "$WORK" ;;
+        cluster) group_cluster ;;
         tour) part tour.py "$HERE/../../README.md" --folder "$WORK" ;;
         *) echo "real.sh: no such group: $group" >&2; exit 2 ;;
     esac

@@ -79,7 +79,7 @@ class Recorder:
             self.statuses[status] += 1
             kept = self.samples[status]
             if status >= 500 and len(kept) < SAMPLES_MAX:
-                kept.append(f"{what}: {body[:160].decode(errors='replace')}")
+                kept.append(f"{what}: {' '.join(body[:300].decode(errors='replace').split())}")
 
     def note_break(self, error):
         """Count a connection that broke."""

@@ -39,8 +39,9 @@ class Image:
 class Scene:
     """What all clients share."""
 
-    def __init__(self, cluster, recorder, seed):
+    def __init__(self, cluster, recorder, seed, read_headers):
         self.cluster, self.recorder, self.seed = cluster, recorder, seed
+        self.read_headers = read_headers
         self.lock = threading.Lock()
         self.images, self.live = [], []
         self.bodies = 0
@@ -51,7 +52,8 @@ class Scene:
         """An image that nobody has asked for yet."""
         with self.lock:
             number = len(self.images)
-            image = Image(number, str(uuid.UUID(int=random.Random(f"{self.seed} image {number}").getrandbits(128), version=4)))
+            bits = random.Random(f"{self.seed} image {number}").getrandbits(128)
+            image = Image(number, str(uuid.UUID(int=bits, version=4)))
             self.images.append(image)
             return image
 
@@ -68,7 +70,8 @@ class Scene:
     def pick(self, rng, what):
         """An image to use; for writes one that can still be followed."""
         with self.lock:
-            usable = [image for image in self.live if what in ("get", "download", "part") or image.unanswered < UNANSWERED_MAX]
+            reads = what in ("get", "download", "part")
+            usable = [image for image in self.live if reads or image.unanswered < UNANSWERED_MAX]
         return rng.choice(usable[-IMAGES_READ:]) if usable else None
 
     def full(self):
@@ -84,7 +87,7 @@ class Session:
         self.scene, self.node = scene, node
         self.client = None
 
-    def send(self, what, image, method, path, body=None, kind="application/json", headers=None):
+    def send(self, what, method, path, body=None, kind="application/json", headers=None):
         """One request. Returns (at, ending, status, body), of a broken answer what came of it."""
         begun = time.monotonic_ns()
         if self.client is None:
@@ -97,7 +100,8 @@ class Session:
                 return (begun, time.monotonic_ns()), "never", 0, b""
         part, status, connection = b"", 0, self.client.connection
         try:
-            connection.request(method, path, body, {**(headers or {}), **({} if body is None else {"Content-Type": kind})})
+            sent = {} if body is None else {"Content-Type": kind}
+            connection.request(method, path, body, sent | (headers or {}))
             answer = connection.getresponse()
             status = answer.status
             while piece := answer.read1(1 << 16):
@@ -116,7 +120,7 @@ class Session:
 
     def write(self, what, image, method, path, body=None, kind="application/json", **facts):
         """A request that changes an image. Returns its ending."""
-        at, ending, status, _ = self.send(what, image, method, path, body, kind)
+        at, ending, status, _ = self.send(what, method, path, body, kind)
         if ending == "unknown":
             with self.scene.lock:
                 image.unanswered += 1
@@ -125,7 +129,7 @@ class Session:
 
     def get(self, image):
         """Read a record. Returns it, or None."""
-        at, ending, status, body = self.send("get", image, "GET", f"/v2/images/{image.id}")
+        at, ending, status, body = self.send("get", "GET", f"/v2/images/{image.id}", headers=self.scene.read_headers)
         document = seen(json.loads(body)) if ending == "done" else None
         ending = "done" if status == 404 else ending
         self.scene.recorder.write(self.node, at, "get", ending, status, image.id, saw=document)
@@ -134,7 +138,7 @@ class Session:
     def download(self, image, first=None, last=None):
         """Read bytes, all or those of a range, and see which uploads they are (part) of. Returns the ending."""
         headers = {} if first is None else {"Range": f"bytes={first}-{last}"}
-        at, ending, status, data = self.send("download", image, "GET", f"/v2/images/{image.id}/file", headers=headers)
+        at, ending, status, data = self.send("download", "GET", f"/v2/images/{image.id}/file", headers=headers)
         if status == 404:
             self.scene.recorder.write(self.node, at, "get", "done", status, image.id, saw=None)
             return "done"
@@ -156,7 +160,7 @@ class Session:
         """Read all records. Returns them by id, or None."""
         path, found, begun = "/v2/images?limit=1000", [], None
         for _ in range(PAGES_MAX):
-            at, ending, status, body = self.send("list", None, "GET", path)
+            at, ending, status, body = self.send("list", "GET", path, headers=self.scene.read_headers)
             begun = begun or at[0]
             if ending != "done":
                 return None

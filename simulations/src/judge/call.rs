@@ -117,6 +117,14 @@ impl Call {
         }))
     }
 
+    /// The call as far as it is about `image`.
+    pub(super) fn of(&self, image: &str) -> String {
+        let Asked::List { saw } = &self.asked else { return self.to_string() };
+        let found = saw.iter().find(|document| document["id"] == *image);
+        let found = found.map_or("without it".to_owned(), Value::to_string);
+        format!("a list, {found}, on node {} from {} to {}", self.node, self.at.0, self.at.1)
+    }
+
     /// How it ended, for counting.
     pub(super) fn ending_name(&self) -> String {
         match self.ending {

@@ -159,7 +159,7 @@ impl Images {
             invariant,
             subject: format!("image {image}"),
             expected: impossible.0,
-            got: call.to_string(),
+            got: call.of(image),
         });
     }
 
