@@ -10,7 +10,7 @@ ARGS ?=
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check fix test-real test-kill test-chaos chaos bench sample-config
+.PHONY: help run lab test check fix test-real test-kill test-chaos chaos chaos-mutations bench sample-config
 
 help: ## list the targets
 	@awk -F ':.*## '  '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,8 +54,11 @@ test-chaos: ## three nodes in namespaces (root): kills, cuts, pauses, a full dis
 	@binary=$$($(CARGO) --binary) && $(CARGO) build --quiet --release $(LOCKED) -p peerglass-simulations --bin judge && \
 	 python3 deploy/lab/chaos.py --binary "$$binary" --judge "$${binary%/*}/judge" --seconds $(SECONDS) $(ARGS)
 
-chaos: ## simulated crashes and bad disks, one run a seed, SEEDS=1..200
+chaos: ## simulated crashes, bad disks and bad networks, one run a seed, SEEDS=1..200
 	@$(CARGO) run --release $(LOCKED) -p peerglass-simulations --bin simulate -- --seeds $(SEEDS) $(ARGS)
+
+chaos-mutations: ## put known bugs back, one by one; each has to be found within 500 seeds
+	@$(CARGO) run --release $(LOCKED) -p peerglass-simulations --bin simulate -- --drill $(ARGS)
 
 bench: ## ratios against nginx, openssl and b3sum, side by side in one run (about 10 minutes)
 	@deploy/build/debian.sh bench

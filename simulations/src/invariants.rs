@@ -10,6 +10,7 @@ pub(crate) mod listed_once;
 pub(crate) mod log_order;
 pub(crate) mod never_back;
 pub(crate) mod never_changed;
+pub(crate) mod no_amnesia;
 pub(crate) mod no_leak;
 pub(crate) mod not_stuck;
 pub(crate) mod one_leader;

@@ -1,5 +1,7 @@
 //! Plays the world of one seed or of many.
 
+mod drill;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -9,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use clap::{Parser, ValueEnum};
 use peerglass_simulations::{Coverage, Mutation, Options, Report, Violation, coverage, run_apart};
 
-/// Play a node through crashes and bad disks, and check every promise it made.
+/// Play nodes and clusters through crashes, bad disks and bad networks, and check every promise they made.
 #[derive(Parser)]
 #[command(name = "simulate")]
 struct Cli {
@@ -22,7 +24,7 @@ struct Cli {
     /// Print every event of the seed.
     #[arg(short, long)]
     verbose: bool,
-    /// Print the node's own log, such as "warn" or "peerglass_transfer=debug".
+    /// Print the nodes' own log, such as "warn" or "peerglass_transfer=debug".
     #[arg(long)]
     log: Option<String>,
     /// Put a known bug back.
@@ -31,6 +33,9 @@ struct Cli {
     /// List the known bugs.
     #[arg(long)]
     list_mutations: bool,
+    /// Put every known bug back, one after the other; fail when one is not found.
+    #[arg(long)]
+    drill: bool,
     /// Succeed when a broken promise is found, fail when none is.
     #[arg(long)]
     expect_violation: bool,
@@ -77,6 +82,9 @@ fn play(cli: &Cli) -> anyhow::Result<()> {
     if let Some(filter) = &cli.log {
         let filter = tracing_subscriber::EnvFilter::try_new(filter).context("--log")?;
         tracing_subscriber::fmt().without_time().with_env_filter(filter).init();
+    }
+    if cli.drill {
+        return drill::run(cli.threads);
     }
     let (first, last) = match (cli.seed, cli.seeds) {
         (Some(seed), _) => (seed, seed),

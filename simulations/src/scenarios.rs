@@ -91,6 +91,8 @@ pub(crate) enum Swap {
     Empty,
     /// The disks as they were some time before.
     Old,
+    /// New ones, after an operator has removed the node (F-C3).
+    Removed,
 }
 
 /// Cluster sizes, as often as they are drawn: what holds for a lone node stays tested.
@@ -227,7 +229,7 @@ fn voters(nodes: usize, dice: &mut Dice) -> u32 {
 
 fn swap(nodes: usize, calm: bool, dice: &mut Dice) -> Option<(usize, Swap)> {
     let node = dice.index(nodes);
-    let swap = *dice.pick(&[Swap::Empty, Swap::Old]);
+    let swap = *dice.pick(&[Swap::Empty, Swap::Old, Swap::Removed]);
     (nodes > 1 && !calm && dice.chance(300)).then_some((node, swap))
 }
 

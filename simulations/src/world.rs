@@ -10,6 +10,7 @@ mod berth;
 mod operator;
 mod power;
 mod storm;
+mod swap;
 mod watch;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,14 +24,15 @@ use turmoil::Sim;
 use self::berth::Berth;
 use self::operator::Operator;
 use self::storm::{Deed, Storm};
+use self::swap::Copied;
 use self::watch::Watch;
 use crate::chronicle::{Chronicle, Coverage, Violation};
 use crate::dice::Dice;
-use crate::disk::{CrashKind, DiskFaults, DiskImage, Machine};
+use crate::disk::{DiskFaults, Machine};
 use crate::mutation::Mutation;
 use crate::network::{CLIENTS, Crashes, FOUNDERS, Links, Weather, host};
 use crate::oracle::Oracle;
-use crate::scenarios::{Plan, Swap};
+use crate::scenarios::Plan;
 use crate::workload::{Client, Scene};
 
 /// When a run begins, in seconds since 1970: some day in 2026.
@@ -118,8 +120,7 @@ struct World {
     weather: Weather,
     storm: Storm,
     watch: Watch,
-    /// A node's disks as they were some time ago.
-    image: DiskImage,
+    copied: Copied,
     /// Which machines are off, and until when.
     down_until: Vec<Option<Duration>>,
     /// Hosts that talk to nodes and are none.
@@ -142,7 +143,7 @@ impl World {
             storm: Storm::none(&plan),
             weather,
             watch: Watch::new(nodes, scene.chronicle.clone()),
-            image: DiskImage::default(),
+            copied: Copied::default(),
             down_until: vec![None; nodes],
             listeners: Vec::new(),
             plan,
@@ -236,6 +237,7 @@ impl World {
             }
             self.mind_room(sim.elapsed());
             self.mind_watch();
+            self.mind_memory(sim.elapsed());
             self.mind_storm(sim);
             self.mind_power(sim);
         }
@@ -299,12 +301,13 @@ impl World {
             Deed::Blackout => self.black_out(sim),
             Deed::Restart(node) => self.berths[node].ask_to_stop(),
             Deed::ShiftClock(node, seconds) => self.berths[node].shift_clock(seconds),
-            Deed::CopyDisks(node) => self.image = self.berths[node].machine().image(),
-            Deed::SwapDisks(node, swap) => {
-                let image = (swap == Swap::Old).then(|| std::mem::take(&mut self.image));
-                self.berths[node].replace_disks(image);
-                self.crash(sim, node, CrashKind::PowerCut);
+            Deed::Calm(_) => {
+                self.links.set(sim, Default::default());
+                self.weather.set(Default::default());
+                self.berths.iter().for_each(Berth::end_fates);
             }
+            Deed::CopyDisks(node) => self.copy_disks(node),
+            Deed::SwapDisks(node, swap) => self.swap_disks(sim, node, swap),
         }
     }
 }

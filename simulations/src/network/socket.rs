@@ -104,14 +104,14 @@ impl SimSocket {
         let Ways { dice, by_peer, tasks } = ways;
         let way = by_peer.entry(to).or_insert_with(|| self.open_way(to, now, tasks));
         let mut due = now;
-        if conditions.bytes_per_ms > 0 {
+        let bytes = datagram.len() as u64;
+        if let Some(micros) = (bytes * 1_000).checked_div(conditions.bytes_per_ms) {
             let start = way.free_at.max(now);
             if start - now > QUEUE_MAX {
                 self.chronicle.count("F-N7 datagram dropped by a slow link");
                 return;
             }
-            let bytes = datagram.len() as u64;
-            way.free_at = start + Duration::from_micros(bytes * 1_000 / conditions.bytes_per_ms);
+            way.free_at = start + Duration::from_micros(micros);
             due = way.free_at;
         }
         if conditions.jitter_ms_max > 0 {

@@ -157,6 +157,9 @@ impl Berth {
     /// Whether the life has to end now, and how. Reports a node that ended without a reason.
     pub(super) fn is_over(&self, now: Duration) -> Option<CrashKind> {
         let mut life = self.life();
+        if std::mem::take(&mut life.retired) {
+            return Some(CrashKind::PowerCut);
+        }
         if let Some(ended) = life.ended.take() {
             let Ended::Failed(why) = ended else { return Some(CrashKind::Kill) };
             let amnesia = why.contains(AMNESIA);
@@ -239,6 +242,23 @@ impl Berth {
         self.life().ready
     }
 
+    /// An operator has to remove its node and wipe its machine.
+    pub(super) fn call_for_removal(&self) {
+        self.life().removal = true;
+    }
+
+    /// Whether it goes on with a disk that is not the one it had.
+    pub(super) fn is_swapped(&self) -> bool {
+        self.life().swapped
+    }
+
+    /// Nothing ends a life any more, but what its node does itself.
+    pub(super) fn end_fates(&self) {
+        let mut life = self.life();
+        (life.crashes_left, life.until) = (0, None);
+        self.machine().power().spare();
+    }
+
     /// How long the machine stays off.
     pub(super) fn downtime(&self) -> Duration {
         Duration::from_millis(self.life().dice.magnitude(9))
@@ -246,11 +266,8 @@ impl Berth {
 
     /// Stop every fault: the life goes on undisturbed, and so do those after it.
     pub(super) fn heal(&self) {
-        let mut life = self.life();
-        life.crashes_left = 0;
-        life.until = None;
+        self.end_fates();
         let machine = self.machine();
-        machine.power().spare();
         machine.faults.arm(false);
         machine.faults.limit_packs(u64::MAX);
     }

@@ -78,6 +78,9 @@ impl Operator {
 
     async fn let_in(&mut self) {
         for node in 0..self.berths.len() {
+            if let Some(id) = self.berths[node].must_be_removed() {
+                self.remove(node, id).await;
+            }
             if !self.berths[node].wants_token() {
                 continue;
             }
@@ -90,10 +93,19 @@ impl Operator {
         }
     }
 
+    /// Remove the member `id` and take its machine's disks away (F-C3).
+    async fn remove(&mut self, node: usize, id: u64) {
+        let answer = self.ask(Method::DELETE, &format!("/v2/cluster/members/{id}"), None).await;
+        if matches!(answer, Answer::Whole { status: 200..300 | 404, .. }) {
+            self.scene.chronicle.count("F-C3 node removed, wiped and let in again");
+            self.berths[node].retire();
+        }
+    }
+
     async fn change(&mut self) {
         let answer = self.ask(Method::GET, "/v2/cluster", None).await;
         let Some(status) = document(&answer) else { return };
-        let members: Vec<Value> = status["members"].as_array().cloned().unwrap_or_default();
+        let members: Vec<Value> = status["status"]["members"].as_array().cloned().unwrap_or_default();
         if members.is_empty() {
             return;
         }

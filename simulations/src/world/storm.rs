@@ -29,11 +29,18 @@ pub(super) enum Deed {
     Restart(usize),
     /// A node's wall clock jumps by so many seconds.
     ShiftClock(usize, i64),
+    /// Nothing else happens from now on, for so long.
+    Calm(Duration),
     /// A copy is made of a node's disks.
     CopyDisks(usize),
     /// A node's machine loses power and comes back with the copy, or with empty disks.
     SwapDisks(usize, Swap),
 }
+
+/// How long a cluster is left alone around the return of an old disk: those who saw more of it have to
+/// be heard, or nobody can notice.
+const CALM_BEFORE: Duration = Duration::from_millis(1_500);
+const CALM: Duration = Duration::from_secs(12);
 
 /// The troubles of one run.
 pub(super) struct Storm {
@@ -43,6 +50,8 @@ pub(super) struct Storm {
     interval_ms: u64,
     usual: Conditions,
     next: Duration,
+    /// Until then only what was planned for the disks happens.
+    calm_until: Duration,
     /// By time, and in the order they were drawn.
     due: BTreeMap<(Duration, u64), Deed>,
     drawn: u64,
@@ -58,6 +67,9 @@ impl Storm {
             due.insert((copy, 0), Deed::CopyDisks(node));
             let swapped = copy + Duration::from_millis(dice.between(2_500, 6_000));
             due.insert((swapped, 0), Deed::SwapDisks(node, swap));
+            if swap == Swap::Old {
+                due.insert((swapped - CALM_BEFORE, 0), Deed::Calm(CALM));
+            }
         }
         Self {
             dice,
@@ -66,6 +78,7 @@ impl Storm {
             interval_ms: plan.trouble_interval_ms,
             usual: plan.weather,
             next: begin,
+            calm_until: Duration::ZERO,
             due,
             drawn: 0,
         }
@@ -79,7 +92,8 @@ impl Storm {
 
     /// What happens now. `leader` is who leads, if that is known.
     pub(super) fn deeds(&mut self, now: Duration, leader: Option<usize>) -> Vec<Deed> {
-        if now >= self.next && !self.troubles.is_empty() {
+        let calm = now < self.calm_until;
+        if now >= self.next && !self.troubles.is_empty() && !calm {
             let trouble = *self.dice.pick(&self.troubles);
             self.draw(trouble, now, leader);
             self.next = now + Duration::from_millis(self.dice.between(200, self.interval_ms));
@@ -89,7 +103,13 @@ impl Storm {
             if first.key().0 > now {
                 break;
             }
-            deeds.push(first.remove());
+            let deed = first.remove();
+            if let Deed::Calm(span) = deed {
+                self.calm_until = now + span;
+            } else if calm && !matches!(deed, Deed::CopyDisks(_) | Deed::SwapDisks(..)) {
+                continue;
+            }
+            deeds.push(deed);
         }
         deeds
     }

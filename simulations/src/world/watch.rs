@@ -57,6 +57,11 @@ impl Watch {
         self.seen[node] = None;
     }
 
+    /// The last entry that `node` knew to be committed when it was last seen, 0 for none.
+    pub(super) fn committed(&self, node: usize) -> u64 {
+        self.seen[node].as_ref().map_or(0, |(_, standing)| standing.committed)
+    }
+
     /// How many terms had a leader.
     pub(super) fn terms(&self) -> u64 {
         self.leaders.terms()

@@ -44,6 +44,9 @@ pub(super) struct Life {
     pub(super) must_get: Option<Option<DiskImage>>,
     /// Its disk is not the one it had: it may end because of that.
     pub(super) swapped: bool,
+    /// An operator has to remove its node, and has done so.
+    pub(super) removal: bool,
+    pub(super) retired: bool,
 }
 
 impl Life {
@@ -64,6 +67,8 @@ impl Life {
             failed_joins: 0,
             must_get: None,
             swapped: false,
+            removal: false,
+            retired: false,
         }
     }
 

@@ -78,6 +78,19 @@ impl Berth {
         life.must_join && !life.ready && (life.token.is_none() || life.failed_joins >= 3)
     }
 
+    /// The id of its node, if an operator has to remove it.
+    pub(in crate::world) fn must_be_removed(&self) -> Option<u64> {
+        let life = self.life();
+        let standing = life.observer.as_ref().filter(|_| life.removal)?();
+        Some(standing.node)
+    }
+
+    /// Its node is removed: its machine gets empty disks.
+    pub(in crate::world) fn retire(&self) {
+        let mut life = self.life();
+        (life.removal, life.must_get, life.retired) = (false, Some(None), true);
+    }
+
     /// An operator brings a token.
     pub(in crate::world) fn give_token(&self, token: String) {
         let mut life = self.life();
