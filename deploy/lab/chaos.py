@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Break a cluster of three real nodes under load, and check that it kept every promise.
 
-usage: chaos.py --binary PATH --judge PATH [--seconds 300] [--seed N] [--folder DIR] [--stale]
+usage: chaos.py --binary PATH --judge PATH [--seconds 300] [--seed N] [--folder DIR] [--stale] [--keep]
 
 The nodes run in network namespaces that are made and removed here, which needs root. Nine clients, three on
 each node, change and read the same images; meanwhile the leader is killed, links are cut one way, nodes are
@@ -42,6 +42,7 @@ JUDGE_SECONDS_MAX = 600
 # A leader and writes on every node, once all is healed (I-L1).
 HEALED_SECONDS_MAX = 10
 AUDIT_TRIES = 20
+SLOW_SHOWN = 5
 
 
 def audit(scene):
@@ -131,8 +132,10 @@ def facts(recorder, faults):
     print("requests: " + ", ".join(f"{name} {count}" for name, count in sorted(recorder.endings.items())))
     print("answers: " + ", ".join(f"{status} {count}" for status, count in sorted(recorder.statuses.items())))
     print("broken: " + ", ".join(f"{name} {count}" for name, count in recorder.breaks.most_common(6)))
-    slowest = sorted(recorder.slowest.items())
-    print("slowest answers: " + ", ".join(f"{node} {seconds} s ({what})" for node, (seconds, what) in slowest))
+    slow = faults.slow(recorder)
+    print(f"slow requests to nodes that were not paused: {len(slow)}")
+    for line in slow[:SLOW_SHOWN]:
+        print(f"  {line}")
     for status, samples in sorted(recorder.samples.items()):
         for sample in samples:
             print(f"  {status} {sample}")
@@ -194,6 +197,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--folder", default="/var/tmp")
+    parser.add_argument("--keep", action="store_true", help="keep history and logs also of a run that passed")
     parser.add_argument("--stale", action="store_true", help="ask for stale answers; the judge must find them")
     options = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin:/sbin"
@@ -216,7 +220,7 @@ def main():
         report.check("the run comes to its end", [f"{type(error).__name__}: {error}"])
         finished = True
     finally:
-        if report.failed or not finished:
+        if report.failed or not finished or options.keep:
             print(f"seed {seed}; kept for a look: {folder}")
         else:
             shutil.rmtree(folder)

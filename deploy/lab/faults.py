@@ -52,6 +52,7 @@ class Faults:
         self.fired = collections.Counter()
         self.notes = collections.Counter()
         self.slowest_return = 0.0
+        self.pauses = []
 
     def do(self, fault):
         """One fault from its beginning to its end."""
@@ -109,6 +110,7 @@ class Faults:
     def pause_leader(self, fault):
         leader = self.cluster.leader()
         process = self.cluster.nodes[leader or NAMES[fault["pick"]]].process
+        begun = time.monotonic_ns()
         process.send_signal(signal.SIGSTOP)
         try:
             time.sleep(fault["seconds"])
@@ -116,6 +118,7 @@ class Faults:
                 stopped = stat.read().rsplit(")", 1)[1].split()[0] == "T"
         finally:
             process.send_signal(signal.SIGCONT)
+            self.pauses.append((leader or NAMES[fault["pick"]], begun, time.monotonic_ns()))
         if stopped:
             self.fired["pause leader" if leader else "pause another"] += 1
 
@@ -167,6 +170,14 @@ class Faults:
         now = time.monotonic_ns()
         if not complaints and all(load.idle.is_set() for load in self.loads):
             self.scene.recorder.write("", (now, now), "settle", "done")
+
+    def slow(self, recorder):
+        """Requests that took long although their node was not paused, the slowest first."""
+        found = []
+        for node, (begun, ended), what in recorder.slow:
+            if not any(node == name and begun < end and start < ended for name, start, end in self.pauses):
+                found.append(f"{(ended - begun) / 1e9:.1f} s: {what} on node {node}, at {begun}")
+        return sorted(found, key=lambda text: -float(text.split()[0]))
 
     def rolling_restart(self, fault):
         stopped = 0
