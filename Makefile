@@ -60,6 +60,7 @@ chaos: ## simulated crashes, bad disks and bad networks, one run a seed, SEEDS=1
 chaos-mutations: ## put known bugs back, one by one; each has to be found within 500 seeds
 	@$(CARGO) run --release $(LOCKED) -p peerglass-simulations --bin simulate -- --drill $(ARGS)
 
-bench: ## ratios against nginx, openssl and b3sum, side by side in one run (about 10 minutes)
+bench: ## ratios against nginx, openssl, b3sum and etcd, side by side in one run (about 20 minutes)
 	@deploy/build/debian.sh bench
+	@$(CARGO) build --quiet --release $(LOCKED) -p peerglass-simulations --bin load
 	@binary=$$($(CARGO) --binary) && python3 deploy/bench/bench.py --binary "$$binary" $(ARGS)

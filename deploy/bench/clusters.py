@@ -35,29 +35,29 @@ def ask_json(method, url, body=None):
         return None
 
 
-def until(found, what):
+def until(found, what, seconds_max=AGREED_SECONDS_MAX):
     """Ask until `found()` says something other than None."""
-    deadline = time.monotonic() + AGREED_SECONDS_MAX
+    deadline = time.monotonic() + seconds_max
     while time.monotonic() < deadline:
         if (value := found()) is not None:
             return value
         time.sleep(POLL_SECONDS)
-    raise RuntimeError(f"not within {AGREED_SECONDS_MAX} s: {what}")
+    raise RuntimeError(f"not within {seconds_max} s: {what}")
 
 
 class Peerglass:
-    """Three voters. `nodes[i]` may be killed and started again."""
+    """Three voters, once started. `nodes[i]` may be killed and started again."""
 
-    name = "Peerglass"
-
-    def __init__(self, binary, folder, log):
-        self.binary, self.log = binary, log
-        self.nodes = []
+    def __init__(self, binary, folder):
+        self.binary, self.nodes = binary, []
         for number in range(MEMBERS):
             peer = ["--peer-listen", f"127.0.0.1:{free_port()}"]
             data = os.path.join(folder, f"node-{number}")
             node = Node(binary, data, os.path.join(folder, f"node-{number}.log"), *peer)
             self.nodes.append(node)
+
+    def start(self):
+        """Form the cluster and wait until all three vote."""
         first = self.nodes[0]
         self.run("cluster", "init", *self.options(first))
         first.start()
@@ -65,12 +65,14 @@ class Peerglass:
             token = self.run("cluster", "token", "--endpoint", first.url).strip()
             self.run("cluster", "join", token, *self.options(node))
             node.start()
-        until(self.agreed, "three voters and a leader they all know")
+        self.leader()
 
     def options(self, node):
+        """What `cluster init` and `cluster join` must know of a node."""
         return ["--data-dir", node.data, "--listen", f"127.0.0.1:{node.port}", *node.arguments]
 
     def run(self, *arguments):
+        """One command of the binary; what it printed."""
         command = [self.binary, *arguments]
         return subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, timeout=COMMAND_SECONDS_MAX,
@@ -98,34 +100,33 @@ class Peerglass:
         """host:port of a node, for the load generator."""
         return f"127.0.0.1:{self.nodes[at].port}"
 
-    def pids(self):
-        return [node.process.pid for node in self.nodes]
-
     def end(self):
+        """SIGKILL for all that run."""
         for node in self.nodes:
             node.kill()
 
 
 class Etcd:
-    """Three members. Default settings but for the folder, the ports and the space it may take."""
-
-    name = "etcd"
+    """Three members, once started. Default settings but for the folder, the ports and the space it may take."""
 
     def __init__(self, folder, log):
-        self.log, self.processes = log, []
+        self.folder, self.log, self.processes = folder, log, []
         self.clients = [free_port() for _ in range(MEMBERS)]
+
+    def start(self):
+        """Form the cluster and wait until it has a leader."""
         peers = [free_port() for _ in range(MEMBERS)]
         whole = ",".join(f"m{at}=http://127.0.0.1:{port}" for at, port in enumerate(peers))
         for at in range(MEMBERS):
             client, peer = f"http://127.0.0.1:{self.clients[at]}", f"http://127.0.0.1:{peers[at]}"
             command = [
-                "etcd", "--name", f"m{at}", "--data-dir", os.path.join(folder, f"etcd-{at}"),
+                "etcd", "--name", f"m{at}", "--data-dir", os.path.join(self.folder, f"etcd-{at}"),
                 "--listen-client-urls", client, "--advertise-client-urls", client,
                 "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                 "--initial-cluster", whole, "--quota-backend-bytes", str(8 << 30),
             ]
-            log.note("etcd member", shlex.join(command))
-            with open(os.path.join(folder, f"etcd-{at}.log"), "ab") as said:
+            self.log.note("etcd member", shlex.join(command))
+            with open(os.path.join(self.folder, f"etcd-{at}.log"), "ab") as said:
                 self.processes.append(
                     subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
                 )
@@ -149,11 +150,21 @@ class Etcd:
         return f"127.0.0.1:{self.clients[at]}"
 
     def end(self):
+        """SIGKILL for all, then collect them."""
         for process in self.processes:
             process.send_signal(signal.SIGKILL)
         for process in self.processes:
             process.wait(timeout=STOP_SECONDS_MAX)
         self.processes = []
+
+
+def memory_now_mib(node):
+    """The resident memory of a node that runs (VmRSS)."""
+    with open(f"/proc/{node.process.pid}/status", encoding="ascii", errors="replace") as status:
+        for line in status:
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    raise RuntimeError("no VmRSS in /proc")
 
 
 def load(binary, log, label, target, endpoints, clients, *more):

@@ -16,7 +16,7 @@ packages_of() {
         disk)    echo mmdebstrap:mmdebstrap qemu-utils:qemu-img e2fsprogs:mke2fs fdisk:sfdisk fakeroot:fakeroot ;;
         lab)     echo curl:curl jq:jq apache2-utils:htpasswd python3:python3 util-linux:flock ;;
         chaos)   echo iproute2:ip nftables:nft util-linux:nsenter util-linux:setpriv mount:mount python3:python3 ;;
-        bench)   echo nginx-light:nginx wrk:wrk b3sum:b3sum openssl:openssl curl:curl python3:python3 ;;
+        bench)   echo nginx-light:nginx wrk:wrk b3sum:b3sum openssl:openssl curl:curl python3:python3 etcd-server:etcd ;;
         *)       echo "debian.sh: no such set: $1" >&2; exit 2 ;;
     esac
 }
@@ -60,7 +60,7 @@ if [ "$(id -u)" != 0 ]; then
     as_root=(sudo)
 fi
 echo "peerglass: installing Debian packages: ${missing[*]}" >&2
-# RUNLEVEL=1 keeps a package such as nginx from starting its service: only the program is wanted.
+# RUNLEVEL=1 keeps a package such as nginx or etcd from starting its service: only the program is wanted.
 quietly=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
          apt-get -o DPkg::Lock::Timeout=600 -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 -qq)
 "${quietly[@]}" update </dev/null >/dev/null ||
