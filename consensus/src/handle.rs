@@ -115,9 +115,10 @@ impl Consensus {
         let (flusher, flush) = Flusher::new(Arc::clone(&disk.log));
         let mut tasks = JoinSet::new();
         tasks.spawn(flush);
-        let log = LogStore::new(Arc::clone(&disk.log), flusher);
+        let log = LogStore::new(Arc::clone(&disk.log), flusher.clone());
         let config = config(&settings).validate().map_err(|error| OpenError::Raft(error.to_string()))?;
-        let links = Arc::new(Links::new(identity.clone(), disk.log, dial, settings.entry.address.clone()));
+        let links =
+            Arc::new(Links::new(identity.clone(), (disk.log, flusher), dial, settings.entry.address.clone()));
         let network = Network {
             links: Arc::clone(&links),
             state: Arc::clone(&disk.state),

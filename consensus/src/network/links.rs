@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Dial;
 use super::wire::{self, Answer, FrameError, Greeting, NotWelcome, Request, Welcome};
 use crate::identity::{self, Boot, Identity, Mark};
-use crate::log::LogStore;
+use crate::log::{Flusher, LogStore};
 use crate::mutation::{self, Mutation};
 
 /// Closes a connection whose other end forgot what it was.
@@ -50,6 +50,7 @@ pub(crate) type Directory = Box<dyn Fn(NodeId) -> Option<NodeEntry> + Send + Syn
 pub(crate) struct Links {
     pub(crate) identity: Identity,
     log: Arc<dyn Keyspace>,
+    flusher: Flusher,
     dial: Option<Arc<dyn Dial>>,
     /// Where this node is reached.
     pub(crate) address: String,
@@ -72,13 +73,14 @@ struct Slot {
 impl Links {
     pub(crate) fn new(
         identity: Identity,
-        log: Arc<dyn Keyspace>,
+        (log, flusher): (Arc<dyn Keyspace>, Flusher),
         dial: Option<Arc<dyn Dial>>,
         address: String,
     ) -> Self {
         Self {
             identity,
             log,
+            flusher,
             dial,
             address,
             directory: OnceLock::new(),
@@ -127,10 +129,8 @@ impl Links {
         if older {
             return Err(NotWelcome::Amnesia { seen: known.boot.epoch });
         }
-        if boot != known.boot
-            && let Err(fault) = identity::put_mark(&*self.log, node, Mark { boot, ..known })
-        {
-            tracing::error!(%fault, "cannot remember the start of another node");
+        if boot != known.boot {
+            self.put_mark(node, Mark { boot, ..known });
         }
         Ok(())
     }
@@ -138,11 +138,16 @@ impl Links {
     /// `node` has certainly stored the log up to `stored`.
     pub(crate) fn remember_stored(&self, node: NodeId, stored: u64) {
         let known = identity::mark_of(&*self.log, node).ok().flatten().unwrap_or_default();
-        if known.boot.epoch > 0
-            && stored > known.stored
-            && let Err(fault) = identity::put_mark(&*self.log, node, Mark { stored, ..known })
-        {
-            tracing::error!(%fault, "cannot remember how far another node is");
+        if known.boot.epoch > 0 && stored > known.stored {
+            self.put_mark(node, Mark { stored, ..known });
+        }
+    }
+
+    /// Written and soon synced: a power cut of all nodes must not make all of them forget.
+    fn put_mark(&self, node: NodeId, mark: Mark) {
+        match identity::put_mark(&*self.log, node, mark) {
+            Ok(()) => self.flusher.sync_soon(),
+            Err(fault) => tracing::error!(%fault, "cannot remember what was seen of another node"),
         }
     }
 
