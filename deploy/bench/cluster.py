@@ -171,7 +171,7 @@ def create(bench, cluster, images):
     """Create so many images through the API of all three nodes. Returns what the load generator said."""
     endpoints = [cluster.endpoint(at) for at in range(len(cluster.nodes))]
     said = load(
-        bench.loader, bench.log, "create many images", "peerglass-write", endpoints, IMPORT_CLIENTS,
+        bench.loader, bench.log, f"create {images} images", "peerglass-write", endpoints, IMPORT_CLIENTS,
         "--requests", str(images), "--seconds", str(IMPORT_SECONDS_MAX), "--warm-up-seconds", "0",
         "--record-bytes", str(RECORD_BYTES),
     )
