@@ -155,7 +155,7 @@ def play(options, seed, folder, report):
     loads = [Load(scene, name, number) for name in NAMES for number in range(CLIENTS_PER_NODE)]
     faults = Faults(cluster, network, scene, loads, small_disk)
     try:
-        run("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}M,mode=0700", "pgchaos", small_disk)
+        run("mount", "-t", "tmpfs", "-o", f"size={SMALL_DISK_MIB}M,mode=0700", network.base, small_disk)
         network.build()
         cluster.form()
         seconds = break_it(faults, scene, loads, seed, options.seconds)
@@ -206,7 +206,8 @@ def main():
     if reason := refuse(options):
         print(f"chaos: {reason}", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     clients = len(NAMES) * CLIENTS_PER_NODE
     print(f"seed {seed}, {options.seconds:g} s, {len(NAMES)} nodes, {clients} clients", flush=True)

@@ -32,7 +32,11 @@ def names_here():
 
 
 def sweep():
-    """Remove what runs that were killed left behind: namespaces of scripts that are gone, if nothing runs in them."""
+    """Remove what runs that were killed left behind: mounts and namespaces of scripts that are gone."""
+    with open("/proc/mounts", encoding="utf-8") as mounts:
+        for source, target, *_ in (line.split() for line in mounts):
+            if source.startswith(PREFIX + "-") and not os.path.exists(f"/proc/{source.split('-')[1]}"):
+                run("umount", "-l", target)
     for name in names_here():
         owner = name.split("-")[1]
         if not os.path.exists(f"/proc/{owner}") and not run("ip", "netns", "pids", name).strip():
