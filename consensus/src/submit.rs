@@ -110,7 +110,7 @@ impl Consensus {
     }
 
     /// Resolves when every request that this node took before now is over, which takes no longer than
-    /// [`SUBMIT_WAIT`]. What is submitted afterwards has the last word: none of those requests that got
+    /// four seconds. What is submitted afterwards has the last word: none of those requests that got
     /// no answer is carried out after it.
     pub async fn earlier_requests_over(&self) {
         let in_flight = &self.inner().in_flight;
