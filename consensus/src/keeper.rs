@@ -49,17 +49,8 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
         } else if consensus.silence() > SILENCE_MAX {
             learn_members(&consensus).await;
         } else {
-            remember_leader(&consensus);
             consensus.forget_learned();
         }
-    }
-}
-
-/// A leader has stored what it says is committed.
-fn remember_leader(consensus: &Consensus) {
-    let metrics = consensus.raft().metrics().borrow_watched().clone();
-    if let (Some(leader), Some(committed)) = (metrics.current_leader, metrics.local_committed) {
-        consensus.links().remember_stored(NodeId(leader), committed.index);
     }
 }
 
@@ -83,7 +74,8 @@ async fn relocate(consensus: &Consensus) {
     }
 }
 
-/// Committed entries are never taken back, so what a follower has of them it must keep.
+/// Committed entries are never taken back, so what a follower has of them it must keep. Of a leader nobody
+/// knows as much: a majority of others may commit an entry before its own sync has ended.
 fn remember_followers(consensus: &Consensus) {
     let metrics = consensus.raft().metrics().borrow_watched().clone();
     let committed = metrics.local_committed.map_or(0, |id| id.index);
