@@ -134,6 +134,16 @@ impl Consensus {
         }
     }
 
+    /// What each member, this node included, has surely stored, as a log index. Only a leader knows; of
+    /// anybody else it is empty. Committed entries are never taken back, so what a member synced of them
+    /// it must keep.
+    pub(crate) fn stored(&self) -> BTreeMap<NodeId, u64> {
+        let metrics = self.raft().metrics().borrow_watched().clone();
+        let committed = metrics.local_committed.map_or(0, |id| id.index);
+        let matched = metrics.replication.into_iter().flatten();
+        matched.map(|(node, id)| (NodeId(node), id.map_or(0, |id| id.index.min(committed)))).collect()
+    }
+
     /// Whether this node leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.leader() == Some(self.node())

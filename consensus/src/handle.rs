@@ -150,6 +150,7 @@ impl Consensus {
         SeededRuntime::scope(seed, consensus.begin(&settings.entry)).await?;
         tasks.spawn(barrier(Arc::downgrade(&consensus.0), queue));
         tasks.spawn(forward::forward(Arc::downgrade(&consensus.0), forwarded));
+        tasks.spawn(SeededRuntime::scope(seed, keeper::meet_voters(Arc::downgrade(&consensus.0))));
         tasks.spawn(SeededRuntime::scope(seed, keeper::keep(Arc::downgrade(&consensus.0), settings)));
         *consensus.0.tasks.lock().unwrap_or_else(PoisonError::into_inner) = tasks;
         Ok(consensus)
@@ -250,6 +251,7 @@ impl Consensus {
     pub async fn ended(&self) -> ConsensusError {
         let mut metrics = self.raft().metrics();
         let mut amnesia = self.links().amnesia();
+        let mut sync_failed = self.links().sync_failed();
         loop {
             if let Err(fatal) = &metrics.borrow_and_update().running_state {
                 return failed(fatal);
@@ -257,6 +259,7 @@ impl Consensus {
             let changed = tokio::select! {
                 biased;
                 Ok(_) = amnesia.wait_for(|amnesia| *amnesia) => return ConsensusError::Amnesia,
+                Ok(_) = sync_failed.wait_for(Option::is_some) => return ConsensusError::DiskFailed,
                 changed = metrics.changed() => changed,
             };
             if changed.is_err() {

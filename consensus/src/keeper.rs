@@ -1,6 +1,9 @@
 //! What a node does for its cluster without being asked.
 //!
-//! Twice a second: a leader writes down how far its followers are, and they how far it is, so that one
+//! A voter that starts shows itself to every other voter: whoever saw more of its disk than is there has
+//! to hear of it, and a follower would talk to its leader alone.
+//!
+//! Twice a second: a leader writes down what its followers have stored, and they what it has, so that one
 //! that comes back with an older disk is noticed. A leader promotes nodes while fewer vote than are
 //! wanted, finishes changes that were interrupted, and has everybody know where a node is that moved. A
 //! node that no leader writes to asks the members it knows who else there is, in case the cluster went
@@ -10,6 +13,8 @@ use std::collections::BTreeSet;
 use std::sync::Weak;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::join_all;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
 use peerglass_catalog::NodeId;
@@ -50,7 +55,36 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
             learn_members(&consensus).await;
         } else {
             consensus.forget_learned();
+            remember_leader(&consensus).await;
         }
+    }
+}
+
+/// Greet every other voter once, as soon as this node votes.
+pub(crate) async fn meet_voters(consensus: Weak<Inner>) {
+    let mut met = BTreeSet::new();
+    let mut ticks = interval(INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(inner) = consensus.upgrade() else { return };
+        let consensus = Consensus::of(inner);
+        let voters: BTreeSet<u64> = membership::effective(consensus.raft()).voter_ids().collect();
+        if !voters.contains(&consensus.node().0) {
+            continue;
+        }
+        let mut unmet = consensus.others();
+        unmet.retain(|(node, _)| voters.contains(&node.0) && !met.contains(node));
+        if unmet.is_empty() {
+            return; // who votes later has not seen an earlier start of this node
+        }
+        let deadline = Instant::now() + ASK_TIMEOUT;
+        // Greetings are what opens a connection; the question is only there to have one.
+        let asks = unmet.iter().map(|(node, entry)| {
+            let asked = consensus.links().ask((*node, entry), &Request::Members, deadline);
+            asked.map(|answer| answer.is_ok().then_some(*node))
+        });
+        met.extend(join_all(asks).await.into_iter().flatten());
     }
 }
 
@@ -74,16 +108,24 @@ async fn relocate(consensus: &Consensus) {
     }
 }
 
-/// Committed entries are never taken back, so what a follower has of them it must keep. Of a leader nobody
-/// knows as much: a majority of others may commit an entry before its own sync has ended.
+/// A majority of others may commit an entry before the leader's own sync has ended, so only the leader can
+/// say what it stored.
+async fn remember_leader(consensus: &Consensus) {
+    let leader = consensus.raft().metrics().borrow_watched().current_leader.map(NodeId);
+    let Some((leader, entry)) = leader.and_then(|leader| Some((leader, consensus.member(leader)?))) else {
+        return;
+    };
+    let deadline = Instant::now() + ASK_TIMEOUT;
+    let asked = consensus.links().ask((leader, &entry), &Request::Stored, deadline).await;
+    if let Ok(Answer::Stored(stored)) = asked {
+        consensus.links().remember_stored(leader, stored);
+    }
+}
+
 fn remember_followers(consensus: &Consensus) {
-    let metrics = consensus.raft().metrics().borrow_watched().clone();
-    let committed = metrics.local_committed.map_or(0, |id| id.index);
-    for (node, matched) in metrics.replication.iter().flatten() {
-        if let Some(matched) = matched
-            && *node != metrics.id
-        {
-            consensus.links().remember_stored(NodeId(*node), matched.index.min(committed));
+    for (node, stored) in consensus.stored() {
+        if node != consensus.node() {
+            consensus.links().remember_stored(node, stored);
         }
     }
 }

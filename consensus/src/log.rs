@@ -71,11 +71,9 @@ impl LogStore {
         disk.sync().await
     }
 
-    async fn put_synced<T: Serialize>(&self, key: &[u8], value: &T) -> io::Result<()> {
-        let mut batch = Batch::default();
-        batch.put(key.to_vec(), encode(value));
+    async fn write_synced(&self, batch: Batch) -> io::Result<()> {
         self.disk.write(batch).map_err(io::Error::other)?;
-        self.disk.sync().await.map_err(io::Error::other)
+        self.flusher.sync().await
     }
 }
 
@@ -121,7 +119,9 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
-        self.put_synced(VOTE, vote).await
+        let mut batch = Batch::default();
+        put_vote(&mut batch, vote);
+        self.write_synced(batch).await
     }
 
     /// Not synced: it only spares replay the wait for a leader, and an older mark is still true.
@@ -156,8 +156,7 @@ impl RaftLogStorage<Types> for LogStore {
         let from = last.map_or(0, |id| id.index.saturating_add(1));
         let mut batch = Batch::default();
         batch.clear(KeyRange { from: entry_key(from), to: Some(vec![ENTRIES + 1]) });
-        self.disk.write(batch).map_err(io::Error::other)?;
-        self.disk.sync().await.map_err(io::Error::other)
+        self.write_synced(batch).await
     }
 
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {

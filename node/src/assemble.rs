@@ -167,6 +167,7 @@ impl Node {
     /// Resolves when the node can no longer do its work and has to end.
     pub async fn failed(&self) -> NodeFailure {
         tokio::select! {
+            biased;
             error = self.consensus.ended() => NodeFailure::Consensus(error),
             () = self.transfer.failed() => NodeFailure::ChunkIndex,
         }

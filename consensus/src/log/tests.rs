@@ -1,7 +1,9 @@
 //! The log and the state machine against openraft's own conformance suite, and what it does not ask.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures::future::BoxFuture;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use peerglass_catalog::MemoryKeyspace;
@@ -102,4 +104,49 @@ async fn an_identity_is_drawn_once_and_every_start_is_counted() {
     assert_ne!(first.boot.nonce, second.boot.nonce);
     let wiped = Identity::begin(&MemoryKeyspace::new(), true, &mut Chance::new(7)).await.unwrap();
     assert_ne!(wiped.node, first.node, "an empty disk is another node");
+}
+
+/// A keyspace whose first sync fails, and every later one says it worked.
+struct FailsOnce {
+    inner: MemoryKeyspace,
+    failed: AtomicBool,
+}
+
+impl Read for FailsOnce {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+        self.inner.get(key)
+    }
+
+    fn scan(&self, range: KeyRange, direction: Direction) -> keyspace::Entries<'_> {
+        self.inner.scan(range, direction)
+    }
+}
+
+impl Keyspace for FailsOnce {
+    fn view(&self, look: &mut dyn FnMut(&dyn Read)) {
+        self.inner.view(look);
+    }
+
+    fn write(&self, batch: Batch) -> Result<(), Fault> {
+        self.inner.write(batch)
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<(), Fault>> {
+        let fails = !self.failed.swap(true, Ordering::SeqCst);
+        Box::pin(std::future::ready(if fails { Err(Fault::Io(io::Error::other("lost"))) } else { Ok(()) }))
+    }
+}
+
+/// F-D5: the operating system reports lost writes once and then forgets them, so what syncs after that
+/// proves nothing, whoever was told.
+#[tokio::test]
+async fn a_failed_sync_is_final_for_everybody() {
+    let disk = Arc::new(FailsOnce { inner: MemoryKeyspace::new(), failed: false.into() });
+    let (_kept, mut log, _machine) = store(disk, Arc::new(MemoryKeyspace::new()), None).await;
+    let mut failed = log.flusher.failed();
+    log.flusher.sync_soon();
+    failed.wait_for(Option::is_some).await.unwrap();
+    assert!(log.save_vote(&Vote::new(1, 1)).await.is_err(), "a vote went out that no disk holds");
+    assert!(log.truncate_after(None).await.is_err());
+    assert!(log.flusher.sync().await.is_err());
 }

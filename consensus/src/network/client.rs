@@ -145,6 +145,7 @@ impl RaftNetworkV2<Types> for Client {
         let peer = (self.node, &self.entry);
         let sent = snapshot::send(&self.links, peer, &self.state, (vote, announced), &self.pace);
         tokio::select! {
+            biased;
             sent = sent => sent.map_err(|error| StreamingError::Unreachable(Unreachable::new(&error))),
             closed = cancel => Err(StreamingError::Closed(closed)),
         }

@@ -100,6 +100,11 @@ impl Links {
         self.amnesia.subscribe()
     }
 
+    /// How a sync of this node's log failed, once one did, whoever it was for.
+    pub(crate) fn sync_failed(&self) -> watch::Receiver<Option<String>> {
+        self.flusher.failed()
+    }
+
     /// A peer says so.
     pub(crate) fn mark_amnesia(&self) {
         self.amnesia.send_replace(true);

@@ -180,6 +180,7 @@ impl Consensus {
             Request::ReadIndex => self.read_index_here().await,
             Request::Change(change) => self.change_here(change).await,
             Request::Members => Answer::Members(Membership::clone(&membership::effective(self.raft()))),
+            Request::Stored => Answer::Stored(self.stored().get(&self.node()).copied().unwrap_or(0)),
         }
     }
 }

@@ -121,32 +121,7 @@ const SPOOL_AGE_ENTRIES_MAX: u64 = 500;
 
 /// The bytes of one piece, written at once: postcard would write a vector byte by byte.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Piece(#[serde(with = "bytes_at_once")] Vec<u8>);
-
-mod bytes_at_once {
-    use std::fmt;
-
-    use serde::de::{Error, Visitor};
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(bytes)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
-        struct Bytes;
-        impl Visitor<'_> for Bytes {
-            type Value = Vec<u8>;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
-                Ok(bytes.to_vec())
-            }
-        }
-        from.deserialize_bytes(Bytes)
-    }
-}
+struct Piece(#[serde(with = "serde_bytes")] Vec<u8>);
 
 async fn in_time<T>(step: impl Future<Output = Result<T, FrameError>>) -> Result<T, SnapshotError> {
     Ok(timeout(PROGRESS_TIMEOUT, step).await.map_err(|_| SnapshotError::Stalled)??)

@@ -100,6 +100,8 @@ pub(crate) enum Request {
     Change(Change),
     /// Who is in the cluster, as far as you know?
     Members,
+    /// Up to which committed entry is your own log durable, leader?
+    Stored,
 }
 
 /// The answer to a [`Request`].
@@ -119,6 +121,8 @@ pub(crate) enum Answer {
     Changed(Result<(), ChangeError>),
     /// The membership, and the entry it is from.
     Members(Membership),
+    /// The last committed entry that the leader itself has synced; 0 from anybody else.
+    Stored(u64),
     /// Whoever was asked is not the leader, but knows who may be. Nothing was done.
     NotLeader(Option<NodeId>),
     /// Whoever was asked could not do it, or not in time. It may be done yet.
