@@ -67,12 +67,11 @@ impl Chronicle {
     }
 
     /// A datagram is handed to the network. Not written down one by one, because there are tens of
-    /// thousands; but a run in which one left at another time, or was longer, is another run. Their
-    /// bytes may differ, because TLS draws from the machine.
-    pub(crate) fn datagram(&self, to: IpAddr, bytes: usize) {
+    /// thousands; but a run in which one left at another time, or differed in one bit, is another run.
+    pub(crate) fn datagram(&self, to: IpAddr, datagram: &[u8]) {
         let mut pages = self.locked();
         let millis = pages.now.as_millis().to_le_bytes();
-        pages.datagrams.update(&millis).update(to.to_string().as_bytes()).update(&bytes.to_le_bytes());
+        pages.datagrams.update(&millis).update(to.to_string().as_bytes()).update(datagram);
         *pages.coverage.entry("datagrams between nodes").or_default() += 1;
     }
 

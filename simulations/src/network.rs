@@ -3,6 +3,7 @@
 
 pub(crate) mod links;
 mod socket;
+pub(crate) mod tls;
 mod weather;
 mod wire;
 

@@ -30,7 +30,7 @@ use crate::chronicle::{Chronicle, Coverage, Violation};
 use crate::dice::Dice;
 use crate::disk::{DiskFaults, Machine};
 use crate::mutation::Mutation;
-use crate::network::{CLIENTS, Crashes, FOUNDERS, Links, Weather, host};
+use crate::network::{CLIENTS, Crashes, FOUNDERS, Links, Weather, host, tls};
 use crate::oracle::Oracle;
 use crate::scenarios::Plan;
 use crate::workload::{Client, Scene};
@@ -87,6 +87,7 @@ impl Report {
 /// When a node panics, which is a violation in itself (I-S1).
 pub fn run(seed: u64, options: Options) -> Report {
     peerglass_consensus::mutation::put_back(options.mutation.and_then(Mutation::in_product));
+    tls::begin(seed);
     let chronicle = Chronicle::default();
     let plan = Plan::draw(seed);
     chronicle.note("world", format_args!("{plan:?}"));

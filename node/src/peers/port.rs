@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use peerglass_catalog::PeerKey;
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
@@ -15,8 +15,9 @@ use quinn::{
     AsyncUdpSocket, ClientConfig, Connection, ConnectionId, ConnectionIdGenerator, Endpoint, EndpointConfig,
     IdleTimeout, ServerConfig, TransportConfig, VarInt,
 };
-use quinn_proto::HashedConnectionIdGenerator;
+use quinn_proto::{HashedConnectionIdGenerator, TimeSource};
 use rustls::client::Resumption;
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
@@ -53,12 +54,21 @@ impl Purpose {
 }
 
 /// Where the port's chance comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum PortChance {
     /// The operating system.
     System,
-    /// A seed, so that a simulation repeats.
-    Seeded(u64),
+    /// A seed, and a TLS that draws from one as well, so that a simulation repeats to the byte.
+    Seeded(u64, Arc<CryptoProvider>),
+}
+
+impl PortChance {
+    fn provider(&self) -> CryptoProvider {
+        match self {
+            Self::System => rustls::crypto::ring::default_provider(),
+            Self::Seeded(_, provider) => CryptoProvider::clone(provider),
+        }
+    }
 }
 
 /// Why the port cannot be opened.
@@ -125,6 +135,7 @@ const HANDSHAKES_BYTES_MAX: u64 = 16 << 20;
 #[derive(Clone)]
 pub struct PeerPort {
     endpoint: Endpoint,
+    provider: Arc<CryptoProvider>,
     certified: Arc<Certified>,
     transport: Arc<TransportConfig>,
     first_ids: Option<Arc<Mutex<SeededIds>>>,
@@ -139,7 +150,8 @@ impl PeerPort {
     ) -> Result<Self, PortError> {
         let certified = Arc::new(certificate::make(key)?);
         let transport = Arc::new(transport());
-        let mut server = server_config(key, &certified)?;
+        let provider = fast_ciphers(chance.provider());
+        let mut server = server_config(Arc::clone(&provider), key, &certified)?;
         server.transport_config(Arc::clone(&transport));
         let reset_key = key.derive("peerglass 2026-11-24 stateless reset key");
         let reset_key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &reset_key);
@@ -151,7 +163,8 @@ impl PeerPort {
                 let ids_key = u64::from_le_bytes([a, b, c, d, e, f, g, h]);
                 endpoint.cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(ids_key)));
             }
-            PortChance::Seeded(seed) => {
+            PortChance::Seeded(seed, _) => {
+                server.time_source(Arc::new(NoTime));
                 endpoint
                     .rng_seed(Some(blake3::derive_key("peerglass simulated endpoint", &seed.to_le_bytes())));
                 endpoint.cid_generator(move || Box::new(SeededIds::new(seed, 8)));
@@ -160,7 +173,7 @@ impl PeerPort {
         }
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)?;
-        Ok(Self { endpoint, certified, transport, first_ids })
+        Ok(Self { endpoint, provider, certified, transport, first_ids })
     }
 
     /// The address it is bound to.
@@ -183,7 +196,7 @@ impl PeerPort {
         address: SocketAddr,
         purpose: Purpose,
     ) -> Result<Connection, DialError> {
-        let mut config = client_config(&self.certified, peer, purpose)?;
+        let mut config = client_config(Arc::clone(&self.provider), &self.certified, peer, purpose)?;
         config.transport_config(Arc::clone(&self.transport));
         if let Some(ids) = self.first_ids.clone() {
             config.initial_dst_cid_provider(Arc::new(move || {
@@ -206,16 +219,27 @@ pub(super) fn caller(connection: &Connection) -> Option<(PeerKey, Purpose)> {
     Some((owner(chain.first()?)?, purpose))
 }
 
-/// ring, with the ciphers in the order that is fastest for many small packets.
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::CryptoProvider {
-        cipher_suites: vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384],
-        ..rustls::crypto::ring::default_provider()
-    })
+/// Where a simulation keeps its own time, address tokens must not tell the machine's.
+struct NoTime;
+
+impl TimeSource for NoTime {
+    fn now(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
 }
 
-fn server_config(key: &NodeKey, certified: &Certified) -> Result<ServerConfig, PortError> {
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+/// With the ciphers in the order that is fastest for many small packets.
+fn fast_ciphers(provider: CryptoProvider) -> Arc<CryptoProvider> {
+    let cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384];
+    Arc::new(CryptoProvider { cipher_suites, ..provider })
+}
+
+fn server_config(
+    provider: Arc<CryptoProvider>,
+    key: &NodeKey,
+    certified: &Certified,
+) -> Result<ServerConfig, PortError> {
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(PeerVerifier::anybody())
         .with_cert_resolver(resolver(certified)?);
@@ -238,8 +262,13 @@ fn resolver(certified: &Certified) -> Result<Arc<SingleCertAndKey>, PortError> {
     Ok(Arc::new(CertifiedKey::new(vec![certified.certificate.clone()], key).into()))
 }
 
-fn client_config(certified: &Certified, peer: PeerKey, purpose: Purpose) -> Result<ClientConfig, PortError> {
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+fn client_config(
+    provider: Arc<CryptoProvider>,
+    certified: &Certified,
+    peer: PeerKey,
+    purpose: Purpose,
+) -> Result<ClientConfig, PortError> {
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .dangerous() // rustls calls every verifier of one's own so
         .with_custom_certificate_verifier(PeerVerifier::only(peer))

@@ -145,7 +145,7 @@ impl SimSocket {
 
 /// Give the datagram to turmoil, which delivers it or, if the link is cut, does not.
 fn hand_over(io: &UdpSocket, to: SocketAddr, datagram: &[u8], chronicle: &Chronicle) {
-    chronicle.datagram(to.ip(), datagram.len());
+    chronicle.datagram(to.ip(), datagram);
     // Nobody at that address: a datagram gets lost, and nobody tells.
     let _ = io.try_send_to(datagram, to);
 }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::Berth;
 use crate::dice::Dice;
 use crate::invariants::Standing;
-use crate::network::{PEER_PORT, SimListener, SimSocket};
+use crate::network::{PEER_PORT, SimListener, SimSocket, tls};
 
 /// How often a node without a cluster looks whether somebody brought it a token, and how long it
 /// waits before it tries again to use it.
@@ -32,7 +32,7 @@ impl Berth {
         let weather = self.0.weather.clone();
         let socket_dice = Dice::new(dice.number(), "datagrams");
         let socket = SimSocket::bind(PEER_PORT, socket_dice, weather, self.0.scene.chronicle.clone()).await?;
-        let chance = PortChance::Seeded(dice.number());
+        let chance = PortChance::Seeded(dice.number(), tls::provider());
         Ok(PeerPort::new(&self.key(), Arc::new(socket), chance)?)
     }
 
