@@ -192,6 +192,8 @@ impl Ledger {
     }
 
     /// Remove the blobs nobody names or relies on. Answers with how many.
+    ///
+    /// Those of a pack that is not complete stay: whoever finishes it will count them.
     pub(crate) fn sweep(&self) -> Result<u64, Fault> {
         let mut swept = 0;
         let mut after = None;
@@ -207,7 +209,9 @@ impl Ledger {
                     working.remove_blob(digest);
                     continue;
                 };
-                if blob.place.is_some_and(|place| state.pins.contains_key(&place.pack)) {
+                if let Some(place) = blob.place
+                    && (state.pins.contains_key(&place.pack) || packs.is_unfinished(&working, place.pack)?)
+                {
                     continue;
                 }
                 packs.leave(&working, &blob)?;
@@ -288,6 +292,10 @@ impl PackChanges {
             Some((_, now)) => Ok(Some(*now)),
             None => working.pack(pack),
         }
+    }
+
+    fn is_unfinished(&self, working: &Working<'_>, pack: PackId) -> Result<bool, Fault> {
+        Ok(self.of(working, pack)?.is_some_and(|record| !record.complete))
     }
 
     /// Begin a record unless there is one.

@@ -1,5 +1,7 @@
 //! Every limit, at it and one past it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use peerglass_transfer::{PackDisk, Transfer, TransferSettings, UploadError, UploadOrder, Workers};
 
 use crate::bodies::{noise, stream_of};
@@ -76,5 +78,33 @@ async fn a_full_disk_refuses_cleanly_and_recovers() {
         assert!(read(&transfer, root(&again), 0..2_500_000).await.unwrap() == big);
         reclaim(&transfer, &[name, root(&again)]).await;
         assert_exact(&transfer, &disk, &[&small, &big]).await;
+    }
+}
+
+/// F-D8: an upload that fails half-way into the index while a reclaim goes on is finished by the next one,
+/// or by the next start.
+#[tokio::test]
+async fn a_reclaim_does_not_sweep_what_a_full_disk_left_unfinished() {
+    let (small, big) = (noise(1, 200_000), noise(2, 2_500_000));
+    for at in 0.. {
+        let disk = FaultyDisk::new(Fuse::Safe);
+        let transfer = open(disk.disk(), Workers::Inline).await.unwrap();
+        let name = root(&store(&transfer, &small).await.unwrap());
+        let refused = AtomicBool::new(false);
+        let while_it_asks = async |_| {
+            disk.rewire(Fuse::Full { at });
+            refused.store(store(&transfer, &big).await.is_err(), Ordering::Relaxed);
+            disk.rewire(Fuse::Safe);
+            Ok::<_, std::convert::Infallible>(true)
+        };
+        transfer.reclaim(while_it_asks).await.unwrap();
+        drop(transfer);
+        let transfer = open(disk.disk(), Workers::Inline).await.expect("it starts again");
+        if !refused.into_inner() {
+            assert!(at > 3, "there are several writes to fail");
+            return;
+        }
+        reclaim(&transfer, &[name]).await;
+        assert_exact(&transfer, &disk, &[&small]).await;
     }
 }
