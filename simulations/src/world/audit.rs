@@ -25,8 +25,18 @@ const REST_S: u64 = 30;
 /// Time that healed nodes have to agree, once each of them answers.
 const AGREEMENT_S: u64 = 10;
 
+/// Time until the others give up the uploads of a node that will never answer again.
+const ABSENT_S: u64 = 60;
+
 /// How often an upload is tried after the last fault.
 const UPLOADS_MAX: u32 = 8;
+
+/// Faults after which a node is another one, and its uploads those of nobody.
+const IDENTITY_LOST: [&str; 3] = [
+    "F-C3 node removed, wiped and let in again",
+    "F-D11 empty disk",
+    "F-D11 node noticed that its disk was old",
+];
 
 /// Bits to flip in packs at rest.
 const ROTTEN_BITS: u32 = 20;
@@ -53,6 +63,9 @@ pub(super) async fn run(scene: Scene, berths: Vec<Berth>, plan: Plan) {
     }
     if audit.berths.len() > 1 {
         audit.check_agreement().await;
+        if IDENTITY_LOST.iter().any(|fault| audit.scene.chronicle.has_counted(fault)) {
+            images = audit.wait_for_lost_uploads().await.or(images);
+        }
     }
     if plan.ends_in_blackout {
         // Every node lives anew, and they have just agreed on what to answer.
@@ -93,6 +106,21 @@ impl Audit {
         }
         self.scene.chronicle.violate(not_stuck::silent(REST_S, "no complete list"));
         None
+    }
+
+    /// The list, once no upload is left of nodes that are gone, or ought to be.
+    async fn wait_for_lost_uploads(&mut self) -> Option<Vec<Observed>> {
+        let mut found = None;
+        for _ in 0..ABSENT_S + REST_S {
+            self.turn();
+            found = self.client.list().await;
+            let images = found.as_deref().unwrap_or_default();
+            if found.is_some() && images.iter().all(|image| image.status != "saving") {
+                break;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        found
     }
 
     async fn look(&mut self, images: Vec<Observed>, rot: bool) {
@@ -147,12 +175,15 @@ impl Audit {
     /// Whether an upload succeeds: at once on a lone node; in a cluster that just healed it may be told
     /// to come again.
     async fn upload(&mut self, image: &str) -> bool {
-        for attempt in 0..UPLOADS_MAX {
+        let mut unknown = false;
+        for _ in 0..UPLOADS_MAX {
             match self.client.upload_whole(image).await {
                 Ending::Done => return true,
                 // The one before had taken effect after all.
-                Ending::Refused(409) if attempt > 0 => return true,
-                Ending::Unknown if self.berths.len() > 1 => {}
+                Ending::Refused(409) if unknown => return true,
+                // What was left of an interrupted one was on its way when the image was last seen.
+                Ending::Refused(409) if self.berths.len() > 1 => {}
+                Ending::Unknown if self.berths.len() > 1 => unknown = true,
                 Ending::Unknown | Ending::Refused(_) | Ending::NoRoom => return false,
             }
             self.scene.chronicle.count("upload told to come again after the last fault");
