@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 async fn main() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let open = |name: &str| -> Arc<dyn Keyspace> {
-        Arc::new(RocksKeyspace::open(&dir.path().join(name), RocksRole::Map).expect("an empty database"))
+        Arc::new(RocksKeyspace::open(&dir.path().join(name), RocksRole::State).expect("an empty database"))
     };
     let disk = ConsensusDisk { log: open("log"), state: open("state") };
     let consensus = Consensus::open(ConsensusSettings::default(), disk, None, 1).await.expect("a fresh node");

@@ -1,8 +1,9 @@
 //! [`Keyspace`] on RocksDB.
 //!
-//! Writes go to RocksDB's write-ahead log without a sync and are readable at once; [`sync`] flushes
-//! that log to the disk. A torn end of the log, as a power cut leaves it, is cut off. Damage
-//! anywhere else refuses to open, because what follows it may have been acknowledged.
+//! Writes are readable at once and go to RocksDB's write-ahead log without a sync; [`sync`] flushes that
+//! log to the disk. Until then the end of it may be in this process only, and a killed process loses it
+//! as a power cut would. A torn end of the log, as either leaves it, is cut off. Damage anywhere else
+//! refuses to open, because what follows it may have been acknowledged.
 //!
 //! [`sync`]: Keyspace::sync
 
@@ -19,16 +20,31 @@ use rocksdb::{
 /// What a database is for, which decides how its memory is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RocksRole {
-    /// Written in order, read from the end, purged from the front.
+    /// Written in order, read from the end, purged from the front, synced all the time.
     Log,
+    /// Read at random, written with every request, and seldom synced: it can be made again from the log.
+    State,
     /// Read at random.
-    Map,
+    Index,
+}
+
+impl RocksRole {
+    fn write_buffer_bytes(self) -> usize {
+        match self {
+            Self::Log | Self::Index => WRITE_BUFFER_BYTES,
+            Self::State => STATE_BUFFER_BYTES,
+        }
+    }
 }
 
 /// Memory for cached blocks of one database.
 const BLOCK_CACHE_BYTES: usize = 32 << 20;
 /// Memory for writes not yet in a sorted file; at most two of these per database.
 const WRITE_BUFFER_BYTES: usize = 8 << 20;
+/// The same for the state: an image takes some 20 rows, and each file written costs a merge later.
+const STATE_BUFFER_BYTES: usize = 32 << 20;
+/// Files young enough to be merged again soon are not worth compressing.
+const COMPRESSED_FROM_LEVEL: i32 = 2;
 /// Bits per key of the filters that spare point reads a look into most files.
 const BLOOM_BITS: f64 = 10.0;
 
@@ -47,15 +63,19 @@ impl RocksKeyspace {
     pub fn open(path: &Path, role: RocksRole) -> Result<Self, Fault> {
         let mut table = BlockBasedOptions::default();
         table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
-        if role == RocksRole::Map {
+        if role != RocksRole::Log {
             table.set_bloom_filter(BLOOM_BITS, false);
         }
         let mut options = Options::default();
         options.create_if_missing(true);
         options.set_block_based_table_factory(&table);
-        options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+        options.set_write_buffer_size(role.write_buffer_bytes());
+        // A system call less for each write. The index is left alone: it says whether there is room for a
+        // chunk, and a sync is too late to learn that.
+        options.set_manual_wal_flush(role != RocksRole::Index);
         options.set_max_write_buffer_number(2);
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);
+        options.set_min_level_to_compress(COMPRESSED_FROM_LEVEL);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_paranoid_checks(true);
         options.set_max_open_files(512);

@@ -194,8 +194,8 @@ impl Disk {
         make_private_dir(&packs)?;
         Ok(Self {
             log: database(data_dir.join("raft/log"), RocksRole::Log)?,
-            state: database(data_dir.join("raft/state"), RocksRole::Map)?,
-            index: database(data_dir.join("index"), RocksRole::Map).map_err(MachineError::of_index)?,
+            state: database(data_dir.join("raft/state"), RocksRole::State)?,
+            index: database(data_dir.join("index"), RocksRole::Index).map_err(MachineError::of_index)?,
             packs: Arc::new(
                 DirectoryPacks::open(&packs)
                     .map_err(|source| MachineError::DataDir { path: packs, source })?,

@@ -46,7 +46,7 @@ impl StoreBuilder<Types, LogStore, Machine, Kept> for OnRocks {
     async fn build(&self) -> Result<(Kept, LogStore, Machine), StorageError<Types>> {
         let dir = tempfile::tempdir().unwrap();
         let log = RocksKeyspace::open(&dir.path().join("log"), RocksRole::Log).unwrap();
-        let state = RocksKeyspace::open(&dir.path().join("state"), RocksRole::Map).unwrap();
+        let state = RocksKeyspace::open(&dir.path().join("state"), RocksRole::State).unwrap();
         Ok(store(Arc::new(log), Arc::new(state), Some(dir)).await)
     }
 }

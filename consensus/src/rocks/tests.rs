@@ -17,7 +17,7 @@ fn all(read: &dyn Read) -> Vec<(Vec<u8>, Vec<u8>)> {
 fn rocksdb_and_memory_hold_and_list_the_same() {
     for seed in 0..24 {
         let dir = tempfile::tempdir().unwrap();
-        let rocks = RocksKeyspace::open(dir.path(), RocksRole::Map).unwrap();
+        let rocks = RocksKeyspace::open(dir.path(), RocksRole::State).unwrap();
         let memory = MemoryKeyspace::new();
         populate(&rocks, seed, 150, 8);
         populate(&memory, seed, 150, 8);
