@@ -5,11 +5,20 @@
 //! as a power cut would. A torn end of the log, as either leaves it, is cut off. Damage anywhere else
 //! refuses to open, because what follows it may have been acknowledged.
 //!
+//! # A full disk
+//!
+//! After a write that found no room RocksDB refuses all others, and looks every 5 s whether as much is
+//! free again as its write buffers may hold. Then it goes on in a new write-ahead log, having lost
+//! nothing: what the old one did not take is in memory still. But a sync while it refuses finds the old log
+//! broken and ends that for good, so none is begun before a write has passed. A disk quota that is used up is
+//! no such case to RocksDB: it never writes again.
+//!
 //! [`sync`]: Keyspace::sync
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use peerglass_catalog::Fault;
 use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, KeyRange, Keyspace, Look, Read};
@@ -50,7 +59,41 @@ const BLOOM_BITS: f64 = 10.0;
 
 /// An ordered map in one RocksDB directory.
 pub struct RocksKeyspace {
-    db: Arc<DB>,
+    db: Arc<Db>,
+}
+
+/// The database and whether it may be synced.
+struct Db {
+    rocks: DB,
+    /// A write found no room, and none has passed since.
+    full: AtomicBool,
+    /// One sync at a time: one that queued inside RocksDB could no longer be held back.
+    syncing: Mutex<()>,
+}
+
+impl Db {
+    fn write(&self, batch: WriteBatch) -> Result<(), Fault> {
+        let written = self.rocks.write(batch).map_err(fault);
+        // In the other order, a sync between the two could be begun after all.
+        match &written {
+            Ok(()) => self.full.store(false, Ordering::Release),
+            Err(Fault::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+                self.full.store(true, Ordering::Release);
+            }
+            Err(_) => {}
+        }
+        written
+    }
+
+    fn sync(&self) -> Result<(), Fault> {
+        let _alone = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.full.load(Ordering::Acquire) {
+            // Nothing to write: it only passes once RocksDB writes again.
+            self.write(WriteBatch::default())?;
+        }
+        // However it failed, it was begun.
+        self.rocks.flush_wal(true).map_err(|error| Fault::Io(io::Error::other(error)))
+    }
 }
 
 impl RocksKeyspace {
@@ -82,7 +125,7 @@ impl RocksKeyspace {
         options.set_keep_log_file_num(4);
         options.set_max_total_wal_size(64 << 20);
         let db = DB::open(&options, path).map_err(|error| at(path, &error))?;
-        Ok(Self { db: Arc::new(db) })
+        Ok(Self { db: Arc::new(Db { rocks: db, full: AtomicBool::new(false), syncing: Mutex::new(()) }) })
     }
 }
 
@@ -90,8 +133,17 @@ fn at(path: &Path, error: &rocksdb::Error) -> Fault {
     Fault::Io(io::Error::other(format!("{}: {error}", path.display())))
 }
 
+/// RocksDB's C interface tells what went wrong by the message alone.
 fn fault(error: rocksdb::Error) -> Fault {
-    Fault::Io(io::Error::other(error))
+    let says = |what| error.as_ref().contains(what);
+    let kind = if says(": No space left on device") {
+        io::ErrorKind::StorageFull
+    } else if says(": Disk quota exceeded") {
+        io::ErrorKind::QuotaExceeded
+    } else {
+        io::ErrorKind::Other
+    };
+    Fault::Io(io::Error::new(kind, error))
 }
 
 /// Options for reading `range`, and where to begin.
@@ -110,7 +162,7 @@ fn reading(range: KeyRange, direction: Direction) -> (ReadOptions, IteratorMode<
 
 impl Read for RocksKeyspace {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        self.db.get(key).map_err(fault)
+        self.db.rocks.get(key).map_err(fault)
     }
 
     fn scan(&self, range: KeyRange, direction: Direction) -> Entries<'_> {
@@ -118,7 +170,7 @@ impl Read for RocksKeyspace {
             return Box::new(std::iter::empty());
         }
         let (options, mode) = reading(range, direction);
-        let entries = self.db.iterator_opt(mode, options);
+        let entries = self.db.rocks.iterator_opt(mode, options);
         Box::new(entries.map(|entry| entry.map(|(k, v)| (k.into_vec(), v.into_vec())).map_err(fault)))
     }
 }
@@ -143,7 +195,7 @@ impl Read for RocksView<'_> {
 
 impl Keyspace for RocksKeyspace {
     fn view(&self, look: &mut dyn FnMut(&dyn Read)) {
-        look(&RocksView(self.db.snapshot()));
+        look(&RocksView(self.db.rocks.snapshot()));
     }
 
     fn view_apart(self: Arc<Self>, look: Look) -> BoxFuture<'static, ()> {
@@ -152,7 +204,8 @@ impl Keyspace for RocksKeyspace {
                 clippy::disallowed_methods,
                 reason = "RocksDB is the disk below the seam; simulations have their own"
             )]
-            let looked = tokio::task::spawn_blocking(move || look(&RocksView(self.db.snapshot()))).await;
+            let looked =
+                tokio::task::spawn_blocking(move || look(&RocksView(self.db.rocks.snapshot()))).await;
             if looked.is_err() {
                 tracing::error!("reading the database for a snapshot panicked");
             }
@@ -175,7 +228,7 @@ impl Keyspace for RocksKeyspace {
                 None => write.delete(key),
             }
         }
-        self.db.write(write).map_err(fault)
+        self.db.write(write)
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), Fault>> {
@@ -186,9 +239,9 @@ impl Keyspace for RocksKeyspace {
                 clippy::disallowed_methods,
                 reason = "RocksDB is the disk below the seam; simulations have their own"
             )]
-            let synced = tokio::task::spawn_blocking(move || db.flush_wal(true)).await;
+            let synced = tokio::task::spawn_blocking(move || db.sync()).await;
             match synced {
-                Ok(result) => result.map_err(fault),
+                Ok(result) => result,
                 Err(join) => Err(Fault::Io(io::Error::other(join))),
             }
         })

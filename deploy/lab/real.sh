@@ -116,7 +116,7 @@ for group in "$@"; do
             check "stop" stop_node
             ;;
         signin) check_sign_in ;;
-        limits) check_size_cap; check_full_disk ;;
+        limits) check_size_cap; check_full_disk; check_full_index ;;
         starts) group_starts ;;
         kill) part kill.py --binary "$BINARY" --kills "$KILLS" --folder "$WORK" ;;
         cluster) group_cluster ;;

@@ -76,7 +76,7 @@ pub enum NodeFailure {
     #[error(transparent)]
     Consensus(ConsensusError),
     /// The index of the chunks.
-    #[error("the chunk index could not be made durable; this node's disk cannot be trusted")]
+    #[error("the chunk index could not be written or made durable; this node's disk cannot be trusted")]
     ChunkIndex,
 }
 

@@ -1,9 +1,10 @@
-//! An index that is not trusted again after its first failed sync.
+//! An index that is not trusted again after its first failure.
 //!
 //! A keyspace promises nothing about unsynced batches after a failed sync, and a later sync that
 //! succeeds proves nothing: the pages in between may be gone. Reclaim unlinks packs on the strength
 //! of a sync, so it must never rely on such a one. The index therefore refuses everything from then
-//! on, and the node ends; the next start reads what is really there.
+//! on, and the node ends; the next start reads what is really there. A failed write is no better: the
+//! database takes no other after it. Only a full disk takes nothing back, and may have room again later.
 
 use std::io;
 use std::sync::Arc;
@@ -22,17 +23,31 @@ impl FailStop {
         Self { inner, failed: watch::Sender::new(false) }
     }
 
-    /// Becomes true at the first failed sync, and stays so.
+    /// Becomes true at the first failure, and stays so.
     pub(crate) fn failed(&self) -> watch::Receiver<bool> {
         self.failed.subscribe()
     }
 
     fn check(&self) -> Result<(), Fault> {
         if *self.failed.borrow() {
-            Err(Fault::Io(io::Error::other("the chunk index failed to sync before and is not trusted again")))
+            Err(Fault::Io(io::Error::other("the chunk index failed before and is not trusted again")))
         } else {
             Ok(())
         }
+    }
+
+    /// Remember how a step that went wrong did, if it was the last.
+    fn heed(&self, done: Result<(), Fault>) -> Result<(), Fault> {
+        match &done {
+            Ok(()) => {}
+            Err(Fault::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {}
+            Err(fault) => {
+                if !self.failed.send_replace(true) {
+                    tracing::error!(%fault, "the chunk index failed");
+                }
+            }
+        }
+        done
     }
 }
 
@@ -53,16 +68,13 @@ impl Keyspace for FailStop {
 
     fn write(&self, batch: Batch) -> Result<(), Fault> {
         self.check()?;
-        self.inner.write(batch)
+        self.heed(self.inner.write(batch))
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), Fault>> {
         Box::pin(async move {
             self.check()?;
-            let synced = self.inner.sync().await;
-            if synced.is_err() {
-                self.failed.send_replace(true);
-            }
+            let synced = self.heed(self.inner.sync().await);
             // Another sync may have failed while this one ran, and taken its batches with it.
             self.check().and(synced)
         })
@@ -78,10 +90,21 @@ mod tests {
 
     use super::*;
 
-    #[derive(Default)]
     struct FailsOnce {
         map: MemoryKeyspace,
+        kind: io::ErrorKind,
         failed: AtomicBool,
+    }
+
+    impl FailsOnce {
+        fn new(kind: io::ErrorKind) -> Arc<Self> {
+            Arc::new(Self { map: MemoryKeyspace::new(), kind, failed: AtomicBool::new(false) })
+        }
+
+        fn step(&self) -> Result<(), Fault> {
+            let fails = !self.failed.swap(true, Ordering::SeqCst);
+            if fails { Err(Fault::Io(self.kind.into())) } else { Ok(()) }
+        }
     }
 
     impl Read for FailsOnce {
@@ -98,25 +121,48 @@ mod tests {
             self.map.view(look);
         }
         fn write(&self, batch: Batch) -> Result<(), Fault> {
+            self.step()?;
             self.map.write(batch)
         }
         fn sync(&self) -> BoxFuture<'_, Result<(), Fault>> {
-            let fails = !self.failed.swap(true, Ordering::SeqCst);
-            let result = if fails { Err(Fault::Io(io::Error::other("no"))) } else { Ok(()) };
-            Box::pin(std::future::ready(result))
+            Box::pin(std::future::ready(self.step()))
         }
     }
 
     /// F-D5, I-S3: the disk says yes the second time; nobody believes it.
     #[test]
     fn a_sync_after_a_failed_one_is_refused() {
-        let index = FailStop::new(Arc::new(FailsOnce::default()));
+        let index = FailStop::new(FailsOnce::new(io::ErrorKind::Other));
         let failed = index.failed();
         assert!(!*failed.borrow());
         for _ in 0..3 {
             assert!(index.sync().now_or_never().is_some_and(|synced| synced.is_err()));
             assert!(index.write(Batch::default()).is_err());
             assert!(*failed.borrow());
+        }
+    }
+    /// F-D8: a database that may write again after this is not given up, and one that never does is: a node
+    /// that went on would refuse every upload until somebody noticed.
+    #[test]
+    fn only_a_full_disk_may_be_written_again() {
+        for (kind, is_final) in [
+            (io::ErrorKind::StorageFull, false),
+            (io::ErrorKind::QuotaExceeded, true),
+            (io::ErrorKind::Other, true),
+        ] {
+            for syncs in [false, true] {
+                let index = FailStop::new(FailsOnce::new(kind));
+                let step = || match syncs {
+                    true => index.sync().now_or_never().unwrap(),
+                    false => index.write(Batch::default()),
+                };
+                assert!(step().is_err());
+                assert_eq!(
+                    (*index.failed().borrow(), step().is_err()),
+                    (is_final, is_final),
+                    "{kind:?} {syncs}"
+                );
+            }
         }
     }
 }

@@ -195,8 +195,8 @@ impl Transfer {
         }
     }
 
-    /// Resolves when this node's disk can no longer be trusted with bytes: its index failed to sync.
-    /// Uploads and reclaim are refused from then on, and the node should end.
+    /// Resolves when this node's disk can no longer be trusted with bytes: its index failed, by more than
+    /// want of room. Uploads and reclaim are refused from then on, and the node should end.
     pub async fn failed(&self) {
         let mut failed = self.inner.failed.clone();
         if failed.wait_for(|failed| *failed).await.is_err() {

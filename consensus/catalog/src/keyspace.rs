@@ -13,6 +13,9 @@
 //!   [`Keyspace::sync`] that started later has returned `Ok`.
 //! * After a failed `sync` nothing may be assumed about unsynced batches, and the caller must stop:
 //!   the kernel may have dropped the dirty pages, so a second `sync` that succeeds proves nothing.
+//! * Except that a full disk refuses: a `write` or `sync` that fails with
+//!   [`StorageFull`](std::io::ErrorKind::StorageFull) did nothing and takes nothing back. It may be called
+//!   again, and works again once there is room. Any other failure of a `write` is final, as that of a `sync`.
 
 use std::collections::BTreeMap;
 use std::future::Future;

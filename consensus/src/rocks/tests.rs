@@ -106,6 +106,38 @@ fn a_torn_end_is_cut_off() {
     assert_eq!(all(&rocks).len(), 9);
 }
 
+/// F-D8: `/dev/full` in the place of the next write-ahead log is a disk without room. Whoever writes learns
+/// that, and a sync meanwhile does not take from RocksDB what it needs to go on later: it would from then
+/// on say "Writer has previous error".
+#[tokio::test]
+async fn a_full_disk_is_told_from_a_broken_one_and_survives_a_sync() {
+    let dir = tempfile::tempdir().unwrap();
+    let rocks = RocksKeyspace::open(dir.path(), RocksRole::Map).unwrap();
+    let put = |key: u8| {
+        let mut batch = Batch::default();
+        batch.put(vec![key], vec![key; 100]);
+        rocks.write(batch)
+    };
+    put(1).unwrap();
+    for number in 0..100 {
+        let wal = dir.path().join(format!("{number:06}.log"));
+        if !wal.exists() {
+            std::os::unix::fs::symlink("/dev/full", wal).unwrap();
+        }
+    }
+    rocks.db.rocks.flush().unwrap();
+    let full = |done: Result<(), Fault>| {
+        let Err(Fault::Io(error)) = done else { panic!("{done:?}") };
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull, "{error}");
+    };
+    full(put(2));
+    for _ in 0..2 {
+        full(rocks.sync().await);
+        full(put(3));
+    }
+    assert_eq!(all(&rocks), [(vec![1], vec![1; 100])]);
+}
+
 fn newest(dir: &Path, extension: &str) -> std::path::PathBuf {
     let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     let with_bytes = |path: &std::path::PathBuf| {
