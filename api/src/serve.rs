@@ -8,16 +8,21 @@
 //! * An answer given before the request's body was read reaches a client that is still sending.
 //! * After `stop`, requests in flight may finish until the drain time is over; then they are cut, and
 //!   uploads among them release their images before this returns.
+//! * A request that crosses with the stop on a connection kept alive is answered: such connections stay open
+//!   for a moment more, each further answer on them says `Connection: close`, and only then those that are
+//!   still idle are closed.
 
 mod linger;
 mod places;
 mod tally;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::http::Request;
+use axum::http::{HeaderValue, Request, Version, header};
 use axum::serve::Listener;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -41,6 +46,10 @@ use tally::Tally;
 const READ_BUFFER_BYTES: usize = 400 * 1024;
 /// Streams a client may open and reset before they are accepted; more is an attack.
 const HTTP2_RESETS_MAX: usize = 200;
+
+/// How long idle connections stay open after `stop`: longer than a request is under way, and than a client's
+/// pool takes to hear that this connection is to be closed. Half of the drain time if that is shorter.
+const LAST_REQUESTS: Duration = Duration::from_secs(1);
 
 /// Answer requests that come in by `listener` until `stop`, then drain.
 ///
@@ -154,18 +163,35 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let head_timeout = front.settings().header_read_timeout;
-    let counted = tally.clone();
+    let last_requests = LAST_REQUESTS.min(front.settings().drain_timeout / 2);
+    let (counted, stopping) = (tally.clone(), stop.clone());
     let service = service_fn(move |request: Request<Incoming>| {
+        let request_version = request.version();
         let mut request = counted.take(request);
         request.extensions_mut().insert(Remote(remote));
-        front.clone().call(request)
+        let (answer, stop, version) = (front.clone().call(request), stopping.clone(), request_version);
+        async move {
+            let mut answer = answer.await?;
+            if stop.is_cancelled() && version <= Version::HTTP_11 {
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
     // Which protocol a client speaks is not known before its first bytes, so this limit is kept here.
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(last_requests).await;
+    };
+    let mut stopped = pin!(stopped);
     tokio::select! {
         biased;
         ended = served.as_mut() => return ended,
-        () = stop.cancelled() => served.as_mut().graceful_shutdown(),
+        () = stopped.as_mut() => {
+            served.as_mut().graceful_shutdown();
+            return served.await;
+        }
         () = tokio::time::sleep(head_timeout) => {
             if !tally.began() {
                 return Ok(());
@@ -175,7 +201,7 @@ where
     tokio::select! {
         biased;
         ended = served.as_mut() => return ended,
-        () = stop.cancelled() => served.as_mut().graceful_shutdown(),
+        () = stopped => served.as_mut().graceful_shutdown(),
     }
     served.await
 }

@@ -22,6 +22,7 @@ use crate::surroundings::Surroundings;
 
 /// A running node.
 pub struct Node {
+    api: Api,
     consensus: Consensus,
     transfer: Transfer,
     stop: CancellationToken,
@@ -154,9 +155,9 @@ where
     if consensus.is_member(consensus.node()) && consensus.others().is_empty() {
         maintenance.give_up_uploads().await;
     }
-    tasks.spawn(peerglass_api::serve(api_listener, api, stop.clone()));
+    tasks.spawn(peerglass_api::serve(api_listener, api.clone(), stop.clone()));
     tasks.spawn(maintenance.run(stop.clone()));
-    Ok(Node { consensus, transfer, stop, tasks, stop_peers, peers: doors, byte_peers, _lock: lock })
+    Ok(Node { api, consensus, transfer, stop, tasks, stop_peers, peers: doors, byte_peers, _lock: lock })
 }
 
 /// Keep the generators of the parts apart; any odd-looking constants will do.
@@ -186,7 +187,9 @@ impl Node {
     /// Hand over the leadership, drain the API, then end transfers, then Raft. What was acknowledged is durable already;
     /// stopping in order only spares the clients an error and the next start some work.
     pub async fn stop(mut self) {
-        // First, while this node still answers: nobody has to wait for an election.
+        // Balancers look elsewhere while the node still answers.
+        self.api.start_draining();
+        // Before it stops answering: nobody has to wait for an election.
         self.consensus.hand_over().await;
         self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {

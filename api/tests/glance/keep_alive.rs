@@ -35,11 +35,15 @@ impl Listener for Pipes {
 
 /// One connection to a node, and the task that serves it.
 async fn connection() -> (DuplexStream, JoinSet<()>) {
+    connection_until(CancellationToken::new()).await
+}
+
+async fn connection_until(stop: CancellationToken) -> (DuplexStream, JoinSet<()>) {
     let (pipes, listener) = mpsc::channel(1);
     let (client, server) = duplex(64 * 1024);
     pipes.send(server).await.unwrap();
     let mut served = JoinSet::new();
-    served.spawn(serve(Pipes(listener), node().await.api, CancellationToken::new()));
+    served.spawn(serve(Pipes(listener), node().await.api, stop));
     (client, served)
 }
 
@@ -89,4 +93,26 @@ async fn a_trickling_head_ends_with_the_idle_time() {
         assert!(begun.elapsed().as_secs() < 100, "still open");
     }
     assert!(begun.elapsed().as_secs() >= 75);
+}
+
+/// A client that sends just as the node stops has done nothing wrong: it gets its answer, which says that the
+/// connection ends. One that sends nothing is not waited for.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_crosses_with_the_stop_is_answered() {
+    let stop = CancellationToken::new();
+    let (mut stream, mut served) = connection_until(stop.clone()).await;
+    ask(&mut stream).await;
+    stop.cancel();
+    sleep(Duration::from_millis(500)).await;
+    stream.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("connection: close\r\n"), "{answer}");
+    served.join_next().await.unwrap().unwrap();
+
+    let stop = CancellationToken::new();
+    let (mut stream, _served) = connection_until(stop.clone()).await;
+    ask(&mut stream).await;
+    stop.cancel();
+    assert_eq!(seconds_to_end(&mut stream).await, 1);
 }

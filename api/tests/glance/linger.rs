@@ -111,7 +111,7 @@ async fn a_client_that_never_stops_is_cut() {
     }
 }
 
-/// Nothing is unread on an idle connection, so a stop need not wait for its client.
+/// Nothing is unread on an idle connection, so a stop does not wait for its client to close it.
 #[tokio::test]
 async fn idle_connections_do_not_delay_a_stop() {
     let server = server(ApiSettings::default()).await;
@@ -121,5 +121,5 @@ async fn idle_connections_do_not_delay_a_stop() {
     let begun = tokio::time::Instant::now();
     server.stop.cancel();
     server.served.await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(1));
+    assert!(begun.elapsed() < Duration::from_secs(2), "no longer than requests may cross with the stop");
 }
