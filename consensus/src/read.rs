@@ -71,7 +71,11 @@ impl Consensus {
         let index = timeout_at(deadline, told).await.map_err(|_| ConsensusError::Unavailable)?;
         let index = index.map_err(|_| ConsensusError::Stopped)??;
         let mut applied = self.applied();
-        let reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)).await;
+        let reached = tokio::select! {
+            biased;
+            reached = timeout_at(deadline, applied.wait_for(|applied| *applied >= index)) => reached,
+            ended = self.ended() => return Err(ended), // it never will be applied
+        };
         reached.map_err(|_| ConsensusError::Unavailable)?.map_err(|_| ConsensusError::Stopped)?;
         Ok(())
     }

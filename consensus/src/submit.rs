@@ -124,6 +124,9 @@ impl Consensus {
     /// other than that he does not lead, so it must bear being asked twice.
     pub(crate) async fn ask_leader(&self, ask: &Ask, deadline: Instant) -> Result<Answer, ConsensusError> {
         loop {
+            if let Err(fatal) = &self.raft().metrics().borrow_watched().running_state {
+                return Err(failed(fatal)); // whoever leads does not hear of it from here
+            }
             let answer = match self.leader() {
                 Some(leader) if leader == self.node() => {
                     let here = self.answer_here(ask);

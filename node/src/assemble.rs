@@ -12,6 +12,7 @@ use peerglass_catalog::{Fault, HashAlgorithm, NodeEntry, NodeRole};
 use peerglass_consensus::{Consensus, ConsensusDisk, ConsensusError, ConsensusSettings, Dial, OpenError};
 use peerglass_transfer::{Peers, Transfer, TransferDisk, TransferSettings};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AuthMode, AuthSection, Settings, StaleReads};
@@ -164,6 +165,9 @@ where
 const TRANSFER_SEED: u64 = 0x7452_414e_5346_4552;
 const API_SEED: u64 = 0x4150_495f_5345_4544;
 
+/// How long requests may take to learn that a node whose disk failed ends. Downloads among them are cut.
+const GIVE_UP_WAIT: Duration = Duration::from_secs(2);
+
 impl Node {
     /// Resolves when the node can no longer do its work and has to end.
     pub async fn failed(&self) -> NodeFailure {
@@ -192,16 +196,43 @@ impl Node {
         // Before it stops answering: nobody has to wait for an election.
         self.consensus.hand_over().await;
         self.stop.cancel();
+        self.tasks_ended().await;
+        self.bytes_ended().await;
+        self.consensus.stop().await;
+        self.close().await;
+    }
+
+    /// End after a [failure](Self::failed): close the door first, because whoever is let in gets no answer
+    /// but 503. No leadership is handed over by a node that cannot write, and Raft ends before the requests
+    /// do, which then need not wait for it.
+    pub async fn give_up(mut self) {
+        self.api.start_draining();
+        self.stop.cancel();
+        self.consensus.stop().await;
+        if timeout(GIVE_UP_WAIT, self.tasks_ended()).await.is_err() {
+            self.tasks.shutdown().await;
+        }
+        self.bytes_ended().await;
+        self.close().await;
+    }
+
+    async fn tasks_ended(&mut self) {
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a task of the node panicked");
             }
         }
+    }
+
+    async fn bytes_ended(&self) {
         self.transfer.stop().await;
         if let Some(peers) = &self.byte_peers {
             peers.stop().await;
         }
-        self.consensus.stop().await;
+    }
+
+    /// Shut the port that others reach this node by.
+    async fn close(mut self) {
         self.stop_peers.cancel();
         while let Some(ended) = self.peers.join_next().await {
             if let Err(error) = ended {

@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::Parser;
 use peerglass::cli::{Cli, Command, ConfigCommand};
 use peerglass::{Settings, Surroundings, assemble, cluster, stop, telemetry};
-use tracing::info;
+use tracing::{error, info};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -49,7 +49,11 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
         println!("{ready}");
         let stopped = tokio::select! {
             signal = stop::requested() => signal.map(|()| info!("stopping")).map_err(|error| anyhow!("cannot wait for a signal: {error}")),
-            failure = node.failed() => Err(anyhow::Error::new(failure)),
+            failure = node.failed() => {
+                error!(%failure, "ending");
+                node.give_up().await;
+                return Err(anyhow::Error::new(failure));
+            }
         };
         node.stop().await; // drains the API, then transfers, then Raft
         stopped

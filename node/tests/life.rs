@@ -185,3 +185,83 @@ async fn packs_without_records_stop_the_start_and_are_left_alone() {
     assert_held(address).await;
     node.stop().await;
 }
+
+/// F-D8: a node whose records find no room ends, and its clients learn at once that it does: the door is shut,
+/// and no unfinished upload holds it open for the drain time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_log_finds_no_room_closes_its_door() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(dir.path());
+    let mut surroundings = Surroundings::of_this_machine(&settings).await.unwrap();
+    let address = surroundings.api_listener.local_addr().unwrap();
+    let full = full::Full::over(surroundings.disk.state.clone());
+    surroundings.disk.state = full.clone();
+    let node = assemble(&settings, surroundings).await.unwrap();
+    upload(address, &bytes()).await;
+    let slow = "0a0a0a0a-0000-4000-8000-000000000002";
+    let record = format!(r#"{{"id":"{slow}","disk_format":"raw","container_format":"bare"}}"#);
+    assert_eq!(call(address, "POST", "/v2/images", "application/json", record.as_bytes()).await.0, 201);
+    let mut unfinished = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "PUT /v2/images/{slow}/file HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 9\r\n\r\n"
+    );
+    unfinished.write_all(head.as_bytes()).await.unwrap();
+    full.fill();
+    let record = br#"{"name":"n","disk_format":"raw","container_format":"bare"}"#;
+    let begun = tokio::time::Instant::now();
+    assert_eq!(call(address, "POST", "/v2/images", "application/json", record).await.0, 503);
+    assert!(matches!(node.failed().await, peerglass::NodeFailure::Consensus(_)));
+    assert_eq!(call(address, "GET", "/v2/images", "", b"").await.0, 503);
+    node.give_up().await;
+    assert!(begun.elapsed() < std::time::Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    assert!(TcpStream::connect(address).await.is_err());
+}
+
+mod full {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use peerglass_catalog::Fault;
+    use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, KeyRange, Keyspace, Read};
+
+    /// A database whose disk runs full when it is told to.
+    pub(crate) struct Full {
+        inner: Arc<dyn Keyspace>,
+        full: AtomicBool,
+    }
+
+    impl Full {
+        pub(crate) fn over(inner: Arc<dyn Keyspace>) -> Arc<Self> {
+            Arc::new(Self { inner, full: AtomicBool::new(false) })
+        }
+
+        pub(crate) fn fill(&self) {
+            self.full.store(true, Ordering::SeqCst);
+        }
+    }
+
+    impl Read for Full {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
+            self.inner.get(key)
+        }
+        fn scan(&self, range: KeyRange, direction: Direction) -> Entries<'_> {
+            self.inner.scan(range, direction)
+        }
+    }
+
+    impl Keyspace for Full {
+        fn view(&self, look: &mut dyn FnMut(&dyn Read)) {
+            self.inner.view(look);
+        }
+        fn write(&self, batch: Batch) -> Result<(), Fault> {
+            if self.full.load(Ordering::SeqCst) {
+                return Err(Fault::Io(io::ErrorKind::StorageFull.into()));
+            }
+            self.inner.write(batch)
+        }
+        fn sync(&self) -> BoxFuture<'_, Result<(), Fault>> {
+            self.inner.sync()
+        }
+    }
+}
