@@ -112,7 +112,7 @@ fn a_torn_end_is_cut_off() {
 #[tokio::test]
 async fn a_full_disk_is_told_from_a_broken_one_and_survives_a_sync() {
     let dir = tempfile::tempdir().unwrap();
-    let rocks = RocksKeyspace::open(dir.path(), RocksRole::Map).unwrap();
+    let rocks = RocksKeyspace::open(dir.path(), RocksRole::Index).unwrap();
     let put = |key: u8| {
         let mut batch = Batch::default();
         batch.put(vec![key], vec![key; 100]);
