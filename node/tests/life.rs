@@ -189,9 +189,10 @@ async fn packs_without_records_stop_the_start_and_are_left_alone() {
 /// F-D8: a node whose records find no room ends, and its clients learn at once that it does: the door is shut,
 /// and no unfinished upload holds it open for the drain time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_log_finds_no_room_closes_its_door() {
+async fn a_node_whose_catalog_finds_no_room_closes_its_door() {
     let dir = tempfile::tempdir().unwrap();
-    let settings = settings(dir.path());
+    let mut settings = settings(dir.path());
+    settings.api.drain_timeout_s = 60;
     let mut surroundings = Surroundings::of_this_machine(&settings).await.unwrap();
     let address = surroundings.api_listener.local_addr().unwrap();
     let full = full::Full::over(surroundings.disk.state.clone());
@@ -213,7 +214,7 @@ async fn a_node_whose_log_finds_no_room_closes_its_door() {
     assert!(matches!(node.failed().await, peerglass::NodeFailure::Consensus(_)));
     assert_eq!(call(address, "GET", "/v2/images", "", b"").await.0, 503);
     node.give_up().await;
-    assert!(begun.elapsed() < std::time::Duration::from_millis(2_500), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(TcpStream::connect(address).await.is_err());
 }
 
