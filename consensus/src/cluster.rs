@@ -144,6 +144,16 @@ impl Consensus {
         matched.map(|(node, id)| (NodeId(node), id.map_or(0, |id| id.index.min(committed)))).collect()
     }
 
+    /// The cluster this node belongs to.
+    pub fn cluster(&self) -> ClusterId {
+        self.links().identity.cluster
+    }
+
+    /// Index of the log entry with the newest list of members this node has.
+    pub fn members_at(&self) -> u64 {
+        membership::effective(self.raft()).log_id().as_ref().map_or(0, |id| id.index)
+    }
+
     /// Whether this node leads, as far as it knows.
     pub fn is_leader(&self) -> bool {
         self.leader() == Some(self.node())

@@ -1,6 +1,7 @@
 //! The handle the rest of a node holds.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -86,6 +87,8 @@ pub(crate) struct Inner {
     learned: Mutex<BTreeMap<NodeId, NodeEntry>>,
     /// When a leader last wrote to this node.
     heard: Mutex<Instant>,
+    /// Where others say that the newest list of members is, until it is asked for.
+    members_heard: AtomicU64,
     /// Members that were heard of at another address than everybody knows.
     moved: Mutex<BTreeMap<NodeId, String>>,
     /// Work of this handle. It ends when the node stops.
@@ -142,6 +145,7 @@ impl Consensus {
             receiving: Arc::new(AsyncMutex::new(())),
             learned,
             heard: Mutex::new(Instant::now()),
+            members_heard: AtomicU64::new(0),
             moved: Mutex::default(),
             tasks: Mutex::default(),
         }));
@@ -230,6 +234,17 @@ impl Consensus {
         if self.is_member(self.node()) {
             self.learned().clear();
         }
+    }
+
+    /// Somebody says that the list of members changed at this log index. Nobody vouches for it: at most it
+    /// makes this node ask its members once, a little earlier than it would.
+    pub fn hear_of_members(&self, at: u64) {
+        self.0.members_heard.fetch_max(at, Ordering::Relaxed);
+    }
+
+    /// Whether a newer list of members was heard of since this was asked last.
+    pub(crate) fn heard_of_newer_members(&self) -> bool {
+        self.0.members_heard.swap(0, Ordering::Relaxed) > self.members_at()
     }
 
     pub(crate) fn moved(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, String>> {

@@ -7,7 +7,7 @@
 //! that comes back with an older disk is noticed. A leader promotes nodes while fewer vote than are
 //! wanted, finishes changes that were interrupted, and has everybody know where a node is that moved. A
 //! node that no leader writes to asks the members it knows who else there is, in case the cluster went
-//! on without it.
+//! on without it; at once when it hears that the list of members has changed.
 
 use std::collections::BTreeSet;
 use std::sync::Weak;
@@ -51,7 +51,9 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
             if settings.voters > 0 {
                 promote(&consensus, settings.voters).await;
             }
-        } else if consensus.silence() > SILENCE_MAX {
+        } else if consensus.silence() > SILENCE_MAX
+            || consensus.silence() > INTERVAL && consensus.heard_of_newer_members()
+        {
             learn_members(&consensus).await;
         } else {
             consensus.forget_learned();

@@ -232,7 +232,7 @@ impl Consensus {
     }
 
     /// Who leads, as far as this node knows.
-    pub(crate) fn leader(&self) -> Option<NodeId> {
+    pub fn leader(&self) -> Option<NodeId> {
         self.raft().metrics().borrow_watched().current_leader.map(NodeId)
     }
 }
