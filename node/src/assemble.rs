@@ -16,9 +16,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{AuthMode, AuthSection, Settings, StaleReads};
+use crate::discovery::{Discovery, Lookout, Sightings};
 use crate::lock::DataDirLock;
 use crate::maintenance::Maintenance;
-use crate::peers::{BytePeers, Dialer, Doors};
+use crate::peers::{BytePeers, Dialer, Doors, NodeKey, PeerPort};
 use crate::surroundings::Surroundings;
 
 /// A running node.
@@ -90,28 +91,18 @@ pub async fn assemble<L>(settings: &Settings, surroundings: Surroundings<L>) -> 
 where
     L: Listener<Addr = SocketAddr>,
 {
-    let Surroundings { wall_clock, seed, api_listener, key, peers, disk, workers, lock } = surroundings;
+    let Surroundings { wall_clock, seed, api_listener, key, peers, discovery, disk, workers, lock } =
+        surroundings;
     let auth = sign_in(&settings.auth)?;
     if is_empty(&*disk.log)? && !disk.packs.list().map_err(Fault::Io)?.is_empty() {
         return Err(StartError::RecordsGone);
     }
-    let address = settings.cluster.reachable().map_err(StartError::Unreachable)?.unwrap_or_default();
-    let entry = NodeEntry {
-        key: key.peer_key(),
-        address: if peers.is_some() { address } else { String::new() },
-        site: settings.cluster.site.clone(),
-        rack: settings.cluster.rack.clone(),
-        role: NodeRole::Voter,
-    };
-    let dialer = peers.clone().map(Dialer::new);
+    let entry = entry(settings, &key, peers.is_some())?;
+    let sightings = Sightings::default();
+    let dialer = peers.clone().map(|port| Dialer::new(port, sightings.clone()));
+    let reached = entry.address.clone();
     let consensus = Consensus::open(
-        ConsensusSettings {
-            snapshot_entries: settings.raft.snapshot_entries,
-            log_entries_kept: settings.raft.log_entries_kept,
-            snapshot_bytes_per_s: settings.cluster.snapshot_bytes_per_s,
-            voters: settings.cluster.voters as usize,
-            entry,
-        },
+        consensus_settings(settings, entry),
         ConsensusDisk { log: disk.log, state: disk.state },
         dialer.clone().map(|dialer| Arc::new(dialer) as Arc<dyn Dial>),
         seed,
@@ -139,12 +130,13 @@ where
     });
     api.hold_uploads();
     let (stop, stop_peers) = (CancellationToken::new(), CancellationToken::new());
-    let (mut tasks, mut doors) = (JoinSet::new(), JoinSet::new());
-    if let Some(port) = peers {
-        let door =
-            Doors { consensus: consensus.clone(), transfer: transfer.clone(), now: Arc::clone(&wall_clock) };
-        doors.spawn(door.run(port, stop_peers.clone()));
-    }
+    let doors = peers.map(|port| {
+        let now = Arc::clone(&wall_clock);
+        let door = Doors { consensus: consensus.clone(), transfer: transfer.clone(), now };
+        let lookout = Lookout { consensus: consensus.clone(), sightings, address: reached };
+        open_doors((door, port), discovery.map(|discovery| (lookout, discovery)), &stop_peers)
+    });
+    let mut tasks = JoinSet::new();
     let maintenance = Maintenance {
         api: api.clone(),
         consensus: consensus.clone(),
@@ -158,7 +150,44 @@ where
     }
     tasks.spawn(peerglass_api::serve(api_listener, api.clone(), stop.clone()));
     tasks.spawn(maintenance.run(stop.clone()));
-    Ok(Node { api, consensus, transfer, stop, tasks, stop_peers, peers: doors, byte_peers, _lock: lock })
+    let peers = doors.unwrap_or_default();
+    Ok(Node { api, consensus, transfer, stop, tasks, stop_peers, peers, byte_peers, _lock: lock })
+}
+
+/// This node as others should know it.
+fn entry(settings: &Settings, key: &NodeKey, has_port: bool) -> Result<NodeEntry, StartError> {
+    let address = settings.cluster.reachable().map_err(StartError::Unreachable)?.unwrap_or_default();
+    Ok(NodeEntry {
+        key: key.peer_key(),
+        address: if has_port { address } else { String::new() },
+        site: settings.cluster.site.clone(),
+        rack: settings.cluster.rack.clone(),
+        role: NodeRole::Voter,
+    })
+}
+
+fn consensus_settings(settings: &Settings, entry: NodeEntry) -> ConsensusSettings {
+    ConsensusSettings {
+        snapshot_entries: settings.raft.snapshot_entries,
+        log_entries_kept: settings.raft.log_entries_kept,
+        snapshot_bytes_per_s: settings.cluster.snapshot_bytes_per_s,
+        voters: settings.cluster.voters as usize,
+        entry,
+    }
+}
+
+/// Let others in, and look for them.
+fn open_doors(
+    (door, port): (Doors, PeerPort),
+    lookout: Option<(Lookout, Box<dyn Discovery>)>,
+    stop: &CancellationToken,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(door.run(port, stop.clone()));
+    if let Some((lookout, discovery)) = lookout {
+        tasks.spawn(lookout.run(discovery, stop.clone()));
+    }
+    tasks
 }
 
 /// Keep the generators of the parts apart; any odd-looking constants will do.

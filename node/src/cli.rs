@@ -49,6 +49,9 @@ pub enum ClusterCommand {
     Join {
         /// The token, as `cluster token` printed it
         token: String,
+        /// Find the nodes that the token names wherever they are on this LAN, and at --bootstrap addresses
+        #[arg(long)]
+        discover: bool,
         /// Settings
         #[command(flatten)]
         options: ServeOptions,
@@ -154,7 +157,7 @@ pub struct ServeOptions {
     /// How log lines look [default: text]
     #[arg(long, env = "PEERGLASS_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
-    /// What is logged: error, warn, info, debug, trace, or per module [default: info,openraft=error]
+    /// What is logged: error, warn, info, debug, trace, or per module [default: info,openraft=error,libp2p_mdns=error]
     #[arg(long, env = "PEERGLASS_LOG_LEVEL", value_name = "FILTER")]
     pub log_level: Option<String>,
 }
@@ -174,4 +177,7 @@ pub struct PeerOptions {
     /// Its rack within the site
     #[arg(long, env = "PEERGLASS_RACK", value_name = "NAME")]
     pub rack: Option<String>,
+    /// Peer port of some node, where mDNS does not reach; may be given several times
+    #[arg(long, env = "PEERGLASS_BOOTSTRAP", value_name = "HOST:PORT", value_delimiter = ',')]
+    pub bootstrap: Vec<String>,
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{AdminOptions, ClusterCommand, MemberOptions, ServeOptions, TokenOptions};
 use crate::config::Settings;
-use crate::peers::join;
+use crate::peers::{Search, join};
 use crate::surroundings::Surroundings;
 use client::Client;
 
@@ -27,7 +27,7 @@ use client::Client;
 pub async fn run(command: &ClusterCommand) -> anyhow::Result<()> {
     match command {
         ClusterCommand::Init(options) => init(options).await,
-        ClusterCommand::Join { token, options } => join_cluster(token, options).await,
+        ClusterCommand::Join { token, discover, options } => join_cluster(token, *discover, options).await,
         ClusterCommand::Recover { yes, options } => recover(*yes, options).await,
         ClusterCommand::Token(options) => token(options).await,
         ClusterCommand::Status(admin) => status(admin).await,
@@ -67,10 +67,11 @@ async fn init(options: &ServeOptions) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn join_cluster(token: &str, options: &ServeOptions) -> anyhow::Result<()> {
+async fn join_cluster(token: &str, discover: bool, options: &ServeOptions) -> anyhow::Result<()> {
     let settings = Settings::load(options)?;
     let surroundings = Surroundings::of_this_machine(&settings).await?;
-    let joined = join(&settings, &surroundings, token).await?;
+    let search = if discover { Search::Lan } else { Search::Named };
+    let joined = join(&settings, &surroundings, token, search).await?;
     println!("joined cluster {} as node {} ({})", joined.cluster, joined.node.0, surroundings.key.peer_key());
     println!(
         "start it with `peerglass serve`; it then fetches what the {} other node(s) have",

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use crate::cli::{PeerOptions, ServeOptions};
 
 pub use sections::{
-    ApiSection, AuthMode, AuthSection, ClusterSection, LogFormat, LogSection, RaftSection, StaleReads,
-    StorageSection,
+    ApiSection, AuthMode, AuthSection, ClusterSection, DiscoverySection, LogFormat, LogSection, RaftSection,
+    StaleReads, StorageSection,
 };
 
 /// Everything a node can be told.
@@ -32,6 +32,8 @@ pub struct Settings {
     pub raft: RaftSection,
     /// `[cluster]`
     pub cluster: ClusterSection,
+    /// `[discovery]`
+    pub discovery: DiscoverySection,
     /// `[log]`
     pub log: LogSection,
 }
@@ -119,7 +121,10 @@ impl Settings {
         if let Some(level) = log_level {
             self.log.level = level;
         }
-        let PeerOptions { peer_listen, advertise, site, rack } = peers;
+        let PeerOptions { peer_listen, advertise, site, rack, bootstrap } = peers;
+        if !bootstrap.is_empty() {
+            self.discovery.bootstrap = bootstrap;
+        }
         let given = [
             (&mut self.cluster.listen, peer_listen.map(|address| address.to_string())),
             (&mut self.cluster.advertise, advertise),
@@ -162,6 +167,7 @@ impl Settings {
             return out_of_range("storage.reclaim_interval_s and raft.snapshot_entries", "at least 1");
         }
         self.validate_cluster()?;
+        self.validate_discovery()?;
         if tracing_subscriber::EnvFilter::try_new(&self.log.level).is_err() {
             return out_of_range("log.level", "a level (info) or a filter (info,peerglass_api=debug)");
         }
@@ -194,6 +200,30 @@ impl Settings {
         Ok(())
     }
 
+    fn validate_discovery(&self) -> Result<(), SettingsError> {
+        let DiscoverySection { listen, bootstrap, mdns: _ } = &self.discovery;
+        let out_of_range = |key, must| Err(SettingsError::OutOfRange { key, must });
+        let is_off = listen.is_empty() || listen == DiscoverySection::OFF;
+        if !is_off && listen.parse::<std::net::SocketAddr>().is_err() {
+            return out_of_range(
+                "discovery.listen",
+                "an address and a port in digits, such as 10.0.0.1:9294, or \"off\"",
+            );
+        }
+        if !is_off && self.cluster.listen.is_empty() {
+            return out_of_range("discovery.listen", "left out on a node without cluster.listen");
+        }
+        let fits = |address: &String| {
+            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            address.len() <= peerglass_catalog::node::NODE_TEXT_BYTES_MAX
+                && port.is_some_and(|port| port != 0)
+        };
+        if bootstrap.len() > DiscoverySection::BOOTSTRAP_MAX || !bootstrap.iter().all(fits) {
+            return out_of_range("discovery.bootstrap", "at most 32 peer ports, each host:port");
+        }
+        Ok(())
+    }
+
     /// Every setting with its default and its description, as a settings file.
     pub fn sample() -> String {
         let head =
@@ -205,6 +235,7 @@ impl Settings {
             StorageSection::sample(),
             RaftSection::sample(),
             ClusterSection::sample(),
+            DiscoverySection::sample(),
             LogSection::sample(),
         ]
         .join("\n")

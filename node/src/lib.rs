@@ -8,6 +8,7 @@ mod assemble;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+mod discovery;
 mod lock;
 mod maintenance;
 mod peers;
@@ -17,8 +18,9 @@ pub mod telemetry;
 
 pub use assemble::{Node, NodeFailure, StartError, assemble};
 pub use config::Settings;
+pub use discovery::{BrowseError, Circle, Discovery, Finding, Introduction, Neighbourhood, News};
 pub use lock::{DataDirLock, LockError};
 pub use peers::{
-    DialError, JoinError, Joined, KeyError, NodeKey, PeerPort, PortChance, PortError, Purpose, join,
+    DialError, JoinError, Joined, KeyError, NodeKey, PeerPort, PortChance, PortError, Purpose, Search, join,
 };
 pub use surroundings::{ApiPort, Disk, MachineError, Surroundings};

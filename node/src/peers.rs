@@ -7,6 +7,7 @@
 mod accept;
 mod admit;
 mod bytes;
+mod candidates;
 mod certificate;
 mod dial;
 mod join;
@@ -17,6 +18,6 @@ mod verifier;
 pub(crate) use accept::Doors;
 pub(crate) use bytes::BytePeers;
 pub(crate) use dial::Dialer;
-pub use join::{JoinError, Joined, join};
+pub use join::{JoinError, Joined, Search, join};
 pub use key::{KeyError, NodeKey};
 pub use port::{DialError, PeerPort, PortChance, PortError, Purpose};

@@ -14,6 +14,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::config::{AuthMode, Settings};
+use crate::discovery::{Discovery, Neighbourhood};
 use crate::lock::{DataDirLock, LockError};
 use crate::peers::{KeyError, NodeKey, PeerPort, PortChance, PortError};
 
@@ -33,6 +34,8 @@ pub struct Surroundings<L> {
     pub key: NodeKey,
     /// Where it meets them; `None` for a node that talks to nobody.
     pub peers: Option<PeerPort>,
+    /// Finds other nodes; `None` where nobody is looked for.
+    pub discovery: Option<Box<dyn Discovery>>,
     /// Where everything durable goes.
     pub disk: Disk,
     /// Whether hashing and reading run on threads of their own or on the task that asks.
@@ -141,6 +144,7 @@ impl Surroundings<ApiPort> {
         let mut key_seed = [0; 32];
         rand::TryRng::try_fill_bytes(&mut rand::rngs::SysRng, &mut key_seed)?;
         let key = NodeKey::load_or_create(&data_dir.join("node.key"), key_seed)?;
+        let discovery = discovery(settings, &key)?;
         let disk = Disk::in_directory(data_dir)?;
         let seed = rand::TryRng::try_next_u64(&mut rand::rngs::SysRng)?;
         let peers = peer_socket.map(|socket| PeerPort::new(&key, socket, PortChance::System)).transpose()?;
@@ -150,6 +154,7 @@ impl Surroundings<ApiPort> {
             api_listener: api_listener.tap_io(send_at_once as fn(&mut TcpStream)),
             key,
             peers,
+            discovery,
             disk,
             workers: Workers::Threads,
             lock: Some(lock),
@@ -180,6 +185,29 @@ fn bind_peer_port(listen: &str) -> Result<Option<Arc<dyn AsyncUdpSocket>>, Machi
     let refused = |source| MachineError::ListenPeers { listen: listen.to_owned(), source };
     let socket = std::net::UdpSocket::bind(listen).map_err(refused)?;
     quinn::TokioRuntime.wrap_udp_socket(socket).map(Some).map_err(refused)
+}
+
+/// libp2p binds its port itself, later; here is only looked whether it can. Nobody asked for a port that
+/// was merely derived, so a node can do without it.
+#[allow(clippy::disallowed_methods, reason = "this is the seam: below it, nobody opens a port unasked")]
+fn discovery(settings: &Settings, key: &NodeKey) -> Result<Option<Box<dyn Discovery>>, MachineError> {
+    let section = &settings.discovery;
+    let Ok(peer_port) = settings.cluster.listen.parse::<SocketAddr>() else { return Ok(None) };
+    let Some(listen) = section.listener(&settings.cluster.listen) else { return Ok(None) };
+    if let Err(source) = std::net::UdpSocket::bind(listen) {
+        if section.listen.is_empty() {
+            tracing::warn!(%listen, %source, "other nodes are not looked for: their port is not free");
+            return Ok(None);
+        }
+        return Err(MachineError::ListenPeers { listen: listen.to_string(), source });
+    }
+    Ok(Some(Box::new(Neighbourhood {
+        key: key.clone(),
+        listen,
+        peer_port,
+        mdns: section.mdns && !peer_port.ip().is_loopback(),
+        bootstrap: section.bootstrap.clone(),
+    })))
 }
 
 impl Disk {

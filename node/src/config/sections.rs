@@ -106,13 +106,27 @@ section! {
 }
 
 section! {
+    /// How nodes find each other when their addresses are not known, or not known any more.
+    "discovery" => DiscoverySection {
+        /// Address and port for libp2p (UDP), which must be one above those of the peer port for other sites to find
+        /// it. Empty: there, on the peer port's address; only a node with a peer port is found. "off": nowhere.
+        listen: String = String::new(),
+        /// Whether to look for other nodes on the LAN, and to be seen there (mDNS, UDP port 5353 multicast). Never
+        /// on a node whose peer port is on loopback.
+        mdns: bool = true,
+        /// Peer ports of some nodes (host:port), where mDNS does not reach.
+        bootstrap: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
     /// What the node says about its work, on standard error.
     "log" => LogSection {
         /// "text" or "json".
         format: LogFormat = LogFormat::Text,
-        /// A level (error, warn, info, debug, trace), also per module. openraft alone is told to keep quiet:
-        /// what it has to say about healthy elections would bury the rest.
-        level: String = "info,openraft=error".into(),
+        /// A level (error, warn, info, debug, trace), also per module. Two are told to keep quiet: what openraft
+        /// says about healthy elections, and libp2p about everybody on the LAN, would bury the rest.
+        level: String = "info,openraft=error,libp2p_mdns=error".into(),
     }
 }
 
@@ -144,6 +158,23 @@ pub enum StaleReads {
     OnRequest,
     /// Also when the newest state cannot be had.
     WhenCutOff,
+}
+
+impl DiscoverySection {
+    /// What `listen` says when there is to be none.
+    pub const OFF: &str = "off";
+    /// Addresses in a bootstrap list: all of them are tried in turn.
+    pub const BOOTSTRAP_MAX: usize = 32;
+
+    /// Where libp2p listens on a node whose peer port is `peer_port`; `None` for nowhere.
+    pub fn listener(&self, peer_port: &str) -> Option<SocketAddr> {
+        if !self.listen.is_empty() {
+            return self.listen.parse().ok();
+        }
+        let peer_port: SocketAddr = peer_port.parse().ok()?;
+        let port = peer_port.port().checked_add(1).filter(|_| peer_port.port() != 0)?;
+        Some(SocketAddr::new(peer_port.ip(), port))
+    }
 }
 
 impl ClusterSection {

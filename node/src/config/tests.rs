@@ -51,9 +51,24 @@ fn limits_that_contradict_each_other_are_refused() {
         "[storage]\nuploads_max = 0\n",
         "[log]\nlevel = \"=,=\"\n",
         "[raft]\nsnapshot_entries = 0\n",
+        "[discovery]\nlisten = \"nowhere\"\n",
+        "[discovery]\nlisten = \"10.0.0.1:9294\"\n",
+        "[discovery]\nbootstrap = [\"10.0.0.1\"]\n",
+        "[discovery]\nbootstrap = [\"a:0\"]\n",
     ] {
         assert!(matches!(parse(text).unwrap().validate(), Err(SettingsError::OutOfRange { .. })), "{text}");
     }
+}
+
+/// A laptop node talks to nobody; whoever has a peer port is found beside it.
+#[test]
+fn discovery_follows_the_peer_port() {
+    let listener = |text: &str, peer_port| parse(text).unwrap().discovery.listener(peer_port);
+    assert_eq!(listener("", ""), None);
+    assert_eq!(listener("", "10.0.0.1:9293"), Some("10.0.0.1:9294".parse().unwrap()));
+    assert_eq!(listener("", "10.0.0.1:65535"), None);
+    assert_eq!(listener("", "10.0.0.1:0"), None);
+    assert_eq!(listener("[discovery]\nlisten = \"off\"\n", "10.0.0.1:9293"), None);
 }
 
 #[test]

@@ -1,30 +1,66 @@
 //! Connections to other nodes, for the parts of this one.
+//!
+//! A node that was seen elsewhere than the catalog says is tried there as well. Wherever it answers, it has
+//! to prove its key, so a false sighting costs a packet and nothing else.
 
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use peerglass_catalog::NodeEntry;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_consensus::Dial;
 use quinn::Connection;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
 
 use super::port::{DialError, PeerPort, Purpose};
+use crate::discovery::Sightings;
+
+/// How long the address of the catalog is tried alone. Most callers wait for a second in all.
+const HEAD_START: Duration = Duration::from_millis(100);
 
 /// Opens connections through the peer port.
 #[derive(Clone)]
 pub(crate) struct Dialer {
     port: PeerPort,
+    sightings: Sightings,
 }
 
 impl Dialer {
-    pub(crate) fn new(port: PeerPort) -> Self {
-        Self { port }
+    /// `sightings` says where nodes were seen, beside what their entries say.
+    pub(crate) fn new(port: PeerPort, sightings: Sightings) -> Self {
+        Self { port, sightings }
     }
 
     /// A new connection to `node`.
     pub(crate) async fn connect(&self, node: &NodeEntry, purpose: Purpose) -> Result<Connection, DialError> {
-        let address = resolve(&node.address).await?;
-        self.port.dial(node.key, address, purpose).await
+        let seen = self.sightings.of(node.key);
+        if seen.is_empty() {
+            let address = resolve(&node.address).await?;
+            return self.port.dial(node.key, address, purpose).await;
+        }
+        // Those that lose end when this is dropped.
+        let mut dials = JoinSet::new();
+        for (at, address) in std::iter::once(node.address.clone()).chain(seen).enumerate() {
+            let (port, key) = (self.port.clone(), node.key);
+            dials.spawn(async move {
+                if at > 0 {
+                    sleep(HEAD_START).await;
+                }
+                let address = resolve(&address).await?;
+                port.dial(key, address, purpose).await
+            });
+        }
+        let mut failure = DialError::Timeout;
+        while let Some(dialled) = dials.join_next().await {
+            match dialled {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => failure = error,
+                Err(error) => tracing::error!(%error, "a dial panicked"),
+            }
+        }
+        Err(failure)
     }
 }
 

@@ -6,10 +6,21 @@ use peerglass_consensus::{Admission, ClusterId};
 use tokio::time::timeout;
 
 use super::admit::{EXCHANGE_TIMEOUT, JoinAnswer, JoinRequest, receive, send};
+use super::candidates::Candidates;
 use super::dial::Dialer;
 use super::port::Purpose;
 use crate::config::Settings;
+use crate::discovery::{BrowseError, Sightings};
 use crate::surroundings::Surroundings;
+
+/// Where the members are looked for that a token names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// Where the token and the bootstrap list say.
+    Named,
+    /// On the LAN as well.
+    Lan,
+}
 
 /// What came of a join.
 #[derive(Clone, Debug)]
@@ -46,6 +57,9 @@ pub enum JoinError {
     /// A rule says no.
     #[error("the cluster does not admit this node: {0}")]
     Refused(String),
+    /// The LAN cannot be searched.
+    #[error(transparent)]
+    Browse(#[from] BrowseError),
     /// Nobody of the token's list answered.
     #[error("no member could be reached: {0}")]
     NobodyAnswers(String),
@@ -65,6 +79,7 @@ pub async fn join<L: Listener>(
     settings: &Settings,
     surroundings: &Surroundings<L>,
     token: &str,
+    search: Search,
 ) -> Result<Joined, JoinError> {
     let ticket: JoinTicket = token.parse()?;
     let log = &*surroundings.disk.log;
@@ -75,20 +90,20 @@ pub async fn join<L: Listener>(
     let address = settings.cluster.reachable().map_err(JoinError::Unspecific)?.ok_or(JoinError::NoPort)?;
     let node = peerglass_consensus::reserve_node(log, surroundings.seed).await?;
     let request = JoinRequest { secret: ticket.secret, node, address };
-    let dialer = Dialer::new(port);
-    let mut problems = Vec::new();
-    for contact in &ticket.contacts {
-        match ask(&dialer, contact, &request).await {
+    let dialer = Dialer::new(port, Sightings::default());
+    let mut candidates = Candidates::new(&ticket, settings, search, &surroundings.key)?;
+    while let Some(contact) = candidates.next().await {
+        match ask(&dialer, &contact, &request).await {
             Ok(JoinAnswer::Welcome { cluster, members }) => {
                 let joined = Joined { node, cluster, members: members.len() };
                 peerglass_consensus::adopt_cluster(log, &Admission { cluster, members }).await?;
                 return Ok(joined);
             }
             Ok(JoinAnswer::Refused(why)) => return Err(JoinError::Refused(why)),
-            Ok(JoinAnswer::Later(why)) | Err(why) => problems.push(format!("{}: {why}", contact.address)),
+            Ok(JoinAnswer::Later(why)) | Err(why) => candidates.failed(&contact, &why),
         }
     }
-    Err(JoinError::NobodyAnswers(problems.join("; ")))
+    Err(JoinError::NobodyAnswers(candidates.tried()))
 }
 
 async fn ask(dialer: &Dialer, contact: &NodeEntry, request: &JoinRequest) -> Result<JoinAnswer, String> {

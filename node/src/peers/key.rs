@@ -90,7 +90,7 @@ impl NodeKey {
         PeerKey(self.pair.public().to_bytes())
     }
 
-    pub(super) fn libp2p(&self) -> Keypair {
+    pub(crate) fn libp2p(&self) -> Keypair {
         Keypair::from(self.pair.clone())
     }
 

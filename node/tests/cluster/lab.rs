@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::serve::Listener;
-use peerglass::{Node, NodeKey, Settings, Surroundings, assemble, join};
+use peerglass::{Node, NodeKey, Search, Settings, Surroundings, assemble, join};
 use peerglass_consensus::{ConsensusDisk, Recovery};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -107,7 +107,10 @@ impl Lab {
         self.stop_node(place).await;
         let settings = self.places[place].settings.clone();
         let surroundings = surroundings(&settings).await;
-        join(&settings, &surroundings, token).await.map(|_| ()).map_err(|error| error.to_string())
+        join(&settings, &surroundings, token, Search::Named)
+            .await
+            .map(|_| ())
+            .map_err(|error| error.to_string())
     }
 
     pub(crate) async fn restart(&mut self, node: usize) {

@@ -129,6 +129,7 @@ impl Berth {
         self.draw_fate(turmoil::sim_elapsed().unwrap_or_default());
         let ahead = Arc::clone(&self.0.clock_ahead_s);
         Ok(Surroundings {
+            discovery: None,
             wall_clock: Arc::new(move || wall_clock(ahead.load(Ordering::Relaxed))),
             seed,
             api_listener,

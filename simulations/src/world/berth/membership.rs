@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerglass::{NodeKey, PeerPort, PortChance, Settings, Surroundings, join};
+use peerglass::{NodeKey, PeerPort, PortChance, Search, Settings, Surroundings, join};
 use peerglass_consensus::{ClusterStatus, Consensus};
 use tokio::time::sleep;
 
@@ -56,7 +56,7 @@ impl Berth {
                 sleep(TOKEN_POLL).await;
                 continue;
             };
-            match join(settings, surroundings, &token).await {
+            match join(settings, surroundings, &token, Search::Named).await {
                 Ok(_) => {
                     self.note(format_args!("joined"));
                     self.0.scene.chronicle.count("F-C9 node joined");
