@@ -3,8 +3,8 @@
 #
 #   real.sh           everything: `openstack`, `glance`, openstacksdk and curl with a Debian disk in three
 #                     formats; sign-in; limits and a full disk; bad starts and damaged data; ten kill -9
-#                     under load; the README's tour as written; three nodes restarted one by one, and
-#                     broken for half a minute (as root)
+#                     under load; the README's tour as written; three nodes restarted one by one; found by
+#                     mDNS, all moved at once, and broken for half a minute (as root)
 #   real.sh GROUP...  only some of: loop clients signin limits starts kill tour cluster
 #
 # Installs what it needs; what cannot be installed is an error, never a skip. One check a line, then
@@ -90,12 +90,13 @@ group_cluster() {
     local target
     part rolling.py --binary "$BINARY" --rounds 1 --folder "$WORK"
     if [ "$(id -u)" != 0 ]; then
-        if [ "${CI:-}" = true ]; then fail "chaos: not tested"; else echo "---- chaos: NOT tested, needs root"; fi
+        if [ "${CI:-}" = true ]; then fail "discovery, chaos: not tested"; else echo "---- discovery, chaos: NOT tested, need root"; fi
         return 0
     fi
     "$HERE/../build/debian.sh" chaos
     "$HERE/../build/cargo.sh" build --quiet --release ${CI:+--locked} -p peerglass-simulations --bin judge
     target=$(source "$HERE/../build/paths.sh" && echo "$CARGO_TARGET_DIR")
+    part discover.py --binary "$BINARY" --folder "$WORK"
     part chaos.py --binary "$BINARY" --judge "$target/release/judge" --seconds 30 --folder "$WORK"
 }
 
