@@ -158,9 +158,10 @@ impl Consensus {
 
     /// Resolves when this node knows another leader than `leader`.
     pub(crate) async fn leads_no_more(&self, leader: NodeId) {
-        let mut metrics = self.raft().metrics();
-        while metrics.borrow_and_update().current_leader.is_none_or(|current| current == leader.0) {
-            if metrics.changed().await.is_err() {
+        // These change with the leader, not with every entry: each request that waits here would be woken.
+        let mut server = self.raft().server_metrics();
+        while server.borrow_and_update().current_leader.is_none_or(|current| current == leader.0) {
+            if server.changed().await.is_err() {
                 return;
             }
         }

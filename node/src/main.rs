@@ -42,20 +42,26 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
     telemetry::install(&settings.log);
-    runtime()?.block_on(async {
-        let surroundings = Surroundings::of_this_machine(&settings).await?;
-        let ready = surroundings.ready_line(&settings);
-        let node = assemble(&settings, surroundings).await?;
-        println!("{ready}");
-        let stopped = tokio::select! {
-            signal = stop::requested() => signal.map(|()| info!("stopping")).map_err(|error| anyhow!("cannot wait for a signal: {error}")),
-            failure = node.failed() => {
-                error!(%failure, "ending");
-                node.give_up().await;
-                return Err(anyhow::Error::new(failure));
-            }
-        };
-        node.stop().await; // drains the API, then transfers, then Raft
-        stopped
-    })
+    let runtime = runtime()?;
+    // As a task: what waits here is woken with every entry of the log, and waking this thread for it would
+    // be the largest cost of a lone client's request.
+    let running = runtime.spawn(run(settings));
+    runtime.block_on(running)?
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let surroundings = Surroundings::of_this_machine(&settings).await?;
+    let ready = surroundings.ready_line(&settings);
+    let node = assemble(&settings, surroundings).await?;
+    println!("{ready}");
+    let stopped = tokio::select! {
+        signal = stop::requested() => signal.map(|()| info!("stopping")).map_err(|error| anyhow!("cannot wait for a signal: {error}")),
+        failure = node.failed() => {
+            error!(%failure, "ending");
+            node.give_up().await;
+            return Err(anyhow::Error::new(failure));
+        }
+    };
+    node.stop().await; // drains the API, then transfers, then Raft
+    stopped
 }

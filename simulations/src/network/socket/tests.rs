@@ -6,7 +6,7 @@ use quinn::{TransportConfig, VarInt};
 use tokio::time::{sleep, timeout};
 
 use super::*;
-use crate::network::{PEER_PORT, host};
+use crate::network::{PEER_PORT, host, tls};
 
 const HOSTS: usize = 3;
 
@@ -38,6 +38,15 @@ fn certificate() -> (rustls::pki_types::CertificateDer<'static>, rustls::pki_typ
     (certificate.der().clone(), der.into())
 }
 
+/// Address tokens hold a time.
+struct NoTime;
+
+impl quinn::TimeSource for NoTime {
+    fn now(&self) -> std::time::SystemTime {
+        std::time::SystemTime::UNIX_EPOCH
+    }
+}
+
 fn transport() -> Arc<TransportConfig> {
     let mut transport = TransportConfig::default();
     transport.max_idle_timeout(Some(VarInt::from_u32(3_000).into()));
@@ -46,9 +55,9 @@ fn transport() -> Arc<TransportConfig> {
 }
 
 fn endpoint(socket: SimSocket, seed: u64, node: usize, life: u64) -> Endpoint {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = tls::provider();
     let (certificate, key) = certificate();
-    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
@@ -56,6 +65,8 @@ fn endpoint(socket: SimSocket, seed: u64, node: usize, life: u64) -> Endpoint {
         .unwrap();
     let mut roots = rustls::RootCertStore::empty();
     roots.add(certificate).unwrap();
+    // Tickets hold a time.
+    server.send_tls13_tickets = 0;
     let client = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -68,8 +79,10 @@ fn endpoint(socket: SimSocket, seed: u64, node: usize, life: u64) -> Endpoint {
     let ids = dice.number();
     let mut settings = EndpointConfig::new(Arc::new(reset_key));
     settings.rng_seed(Some(rng)).cid_generator(move || Box::new(SeededIds(Dice::new(ids, "ids"))));
-    let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(server).unwrap()));
-    server.transport_config(transport());
+    let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&[node as u8; 64]);
+    let tls = Arc::new(QuicServerConfig::try_from(server).unwrap());
+    let mut server = ServerConfig::new(tls, Arc::new(token_key));
+    server.transport_config(transport()).time_source(Arc::new(NoTime));
     let runtime = Arc::new(quinn::TokioRuntime);
     let mut endpoint =
         Endpoint::new_with_abstract_socket(settings, Some(server), Arc::new(socket), runtime).unwrap();
@@ -146,6 +159,7 @@ async fn live(node: usize, seed: u64, life: u64, weather: Weather, chronicle: Ch
 /// Eight seconds of three hosts: everything is lossy, node 0 is cut off for a second, node 1 loses
 /// power and comes back.
 fn play(seed: u64) -> Vec<String> {
+    tls::begin(seed);
     let chronicle = Chronicle::default();
     let weather = Weather::default();
     let lossy = Conditions { lost: 10, doubled: 10, corrupted: 5, jitter_ms_max: 3, bytes_per_ms: 12_500 };
