@@ -1,7 +1,7 @@
 //! What a node does for its cluster without being asked.
 //!
-//! A voter that starts shows itself to every other voter: whoever saw more of its disk than is there has
-//! to hear of it, and a follower would talk to its leader alone.
+//! A member that starts shows itself to every voter: whoever saw more of its disk than is there has to
+//! hear of it, and a follower or a learner would talk to its leader alone.
 //!
 //! Twice a second: a leader writes down what its followers have stored, and they what it has, so that one
 //! that comes back with an older disk is noticed. A leader promotes nodes while fewer vote than are
@@ -62,7 +62,7 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
     }
 }
 
-/// Greet every other voter once, as soon as this node votes.
+/// Greet every other voter once, as soon as this node is a member.
 pub(crate) async fn meet_voters(consensus: Weak<Inner>) {
     let mut met = BTreeSet::new();
     let mut ticks = interval(INTERVAL);
@@ -71,10 +71,10 @@ pub(crate) async fn meet_voters(consensus: Weak<Inner>) {
         ticks.tick().await;
         let Some(inner) = consensus.upgrade() else { return };
         let consensus = Consensus::of(inner);
-        let voters: BTreeSet<u64> = membership::effective(consensus.raft()).voter_ids().collect();
-        if !voters.contains(&consensus.node().0) {
+        if !consensus.is_member(consensus.node()) {
             continue;
         }
+        let voters: BTreeSet<u64> = membership::effective(consensus.raft()).voter_ids().collect();
         let mut unmet = consensus.others();
         unmet.retain(|(node, _)| voters.contains(&node.0) && !met.contains(node));
         if unmet.is_empty() {
