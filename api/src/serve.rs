@@ -166,10 +166,10 @@ where
     let last_requests = LAST_REQUESTS.min(front.settings().drain_timeout / 2);
     let (counted, stopping) = (tally.clone(), stop.clone());
     let service = service_fn(move |request: Request<Incoming>| {
-        let request_version = request.version();
+        let (version, stop) = (request.version(), stopping.clone());
         let mut request = counted.take(request);
         request.extensions_mut().insert(Remote(remote));
-        let (answer, stop, version) = (front.clone().call(request), stopping.clone(), request_version);
+        let answer = front.clone().call(request);
         async move {
             let mut answer = answer.await?;
             if stop.is_cancelled() && version <= Version::HTTP_11 {
@@ -179,12 +179,11 @@ where
         }
     });
     let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
-    // Which protocol a client speaks is not known before its first bytes, so this limit is kept here.
-    let stopped = async {
+    let mut stopped = pin!(async {
         stop.cancelled().await;
         tokio::time::sleep(last_requests).await;
-    };
-    let mut stopped = pin!(stopped);
+    });
+    // Which protocol a client speaks is not known before its first bytes, so this limit is kept here.
     tokio::select! {
         biased;
         ended = served.as_mut() => return ended,

@@ -141,6 +141,7 @@ mod tests {
             assert!(*failed.borrow());
         }
     }
+
     /// F-D8: a database that may write again after this is not given up, and one that never does is: a node
     /// that went on would refuse every upload until somebody noticed.
     #[test]
