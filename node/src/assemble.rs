@@ -115,8 +115,15 @@ where
         workers,
         seed ^ TRANSFER_SEED,
         byte_peers.clone().map(|peers| peers as Arc<dyn Peers>),
-    )
-    .await?;
+    );
+    let transfer = match transfer.await {
+        Ok(transfer) => transfer,
+        Err(error) => {
+            // Raft runs already. Left to itself it would report its own end as if that were the trouble.
+            consensus.stop().await;
+            return Err(error.into());
+        }
+    };
     if let Some(peers) = &byte_peers {
         peers.answer_with(&transfer);
     }
