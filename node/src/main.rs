@@ -8,6 +8,10 @@ use peerglass::cli::{Cli, Command, ConfigCommand};
 use peerglass::{Settings, Surroundings, assemble, cluster, stop, telemetry};
 use tracing::{error, info};
 
+/// A request allocates hundreds of small things, and so does each of its rows in RocksDB, which this serves as well.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
@@ -41,7 +45,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
-    telemetry::install(&settings.log);
+    let _logging = telemetry::install(&settings.log);
     let runtime = runtime()?;
     // As a task: what waits here is woken with every entry of the log, and waking this thread for it would
     // be the largest cost of a lone client's request.

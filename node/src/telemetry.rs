@@ -1,25 +1,32 @@
 //! Where log lines go and how they look.
 
+mod lines;
+
 use std::io;
 
 use tracing_subscriber::EnvFilter;
 
+use self::lines::Lines;
+pub use self::lines::Logging;
 use crate::config::{LogFormat, LogSection};
 
 /// Where openraft tells, once for each message to a node that has ended, the whole message: log entries of
 /// hundreds of requests, after a disk failed. Why it ended is said elsewhere, once.
 const UNHEARD: &str = "openraft::raft::raft_inner=off";
 
-/// Send log lines to standard error. Called once, before anything else runs.
-pub fn install(settings: &LogSection) {
+/// Send log lines to standard error for as long as the answer is kept. Called once, before anything else runs.
+#[must_use = "dropping it ends the buffering of log lines"]
+pub fn install(settings: &LogSection) -> Logging {
     let filter = filter(&settings.level);
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let (lines, logging) = Lines::to(Box::new(io::stderr()));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines);
     match settings.format {
         LogFormat::Text => lines.with_ansi(false).init(),
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(true).with_span_list(false).init()
         }
     }
+    logging
 }
 
 /// Lines of `level`, without those nobody can use, unless they are asked for by name.
