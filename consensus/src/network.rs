@@ -6,11 +6,12 @@
 //! for each request and its answer.
 //!
 //! * [`links`] keeps one outgoing connection to each node and asks over it;
-//! * [`client`] is openraft's network on top of that;
+//! * [`client`] is openraft's network on top of that, and [`commits`] spares it messages;
 //! * [`serve`] answers;
 //! * [`wire`] is what goes over the wire.
 
 pub(crate) mod client;
+pub(crate) mod commits;
 pub(crate) mod links;
 pub(crate) mod serve;
 pub(crate) mod snapshot;

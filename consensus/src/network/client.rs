@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Stream;
+use openraft::base::{BoxFuture, BoxStream};
 use openraft::error::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
-use openraft::network::RPCOption;
+use openraft::network::{RPCOption, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend, RaftNetworkFactory, RaftNetworkV2};
@@ -32,6 +34,9 @@ pub(crate) struct Network {
     pub(crate) state: Arc<dyn Keyspace>,
     pub(crate) pace: Pace,
 }
+
+/// What became of each message.
+type Appended<'s> = BoxStream<'s, Result<StreamAppendResult<Types>, RPCError<Types>>>;
 
 /// Talks to one node.
 pub(crate) struct Client {
@@ -97,6 +102,18 @@ impl RaftNetworkV2<Types> for Client {
             return Ok(AppendEntriesResponse::PartialSuccess(cut));
         }
         Ok(answer)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        messages: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<Appended<'s>, RPCError<Types>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
+    {
+        let messages = self.links.awaited.gather(messages);
+        stream_append_sequential(self, messages, option)
     }
 
     async fn vote(

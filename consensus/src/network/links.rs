@@ -17,6 +17,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Dial;
+use super::commits::Awaited;
 use super::wire::{self, Answer, FrameError, Greeting, NotWelcome, Request, Welcome};
 use crate::identity::{self, Boot, Identity, Mark};
 use crate::log::{Flusher, LogStore};
@@ -59,6 +60,8 @@ pub(crate) struct Links {
     slots: Mutex<BTreeMap<NodeId, Arc<AsyncMutex<Slot>>>>,
     /// Set when a peer says that this node's disk is older than what it was seen with.
     amnesia: watch::Sender<bool>,
+    /// What reads at other nodes wait for.
+    pub(crate) awaited: Awaited,
 }
 
 #[derive(Default)]
@@ -86,6 +89,7 @@ impl Links {
             directory: OnceLock::new(),
             slots: Mutex::default(),
             amnesia: watch::Sender::new(false),
+            awaited: Awaited::new(),
         }
     }
 

@@ -177,7 +177,13 @@ impl Consensus {
                 });
                 wire::bounded(futures::future::join_all(proposed).await)
             }
-            Request::ReadIndex => self.read_index_here().await,
+            Request::ReadIndex => {
+                let answer = self.read_index_here().await;
+                if let Answer::ReadIndex(index) = answer {
+                    self.links().awaited.raise(index);
+                }
+                answer
+            }
             Request::Change(change) => self.change_here(change).await,
             Request::Members => Answer::Members(Membership::clone(&membership::effective(self.raft()))),
             Request::Stored => Answer::Stored(self.stored().get(&self.node()).copied().unwrap_or(0)),
