@@ -34,6 +34,8 @@ const VOTE: &[u8] = b"v";
 const COMMITTED: &[u8] = b"c";
 const PURGED: &[u8] = b"p";
 const VERSION: u8 = 1;
+/// Most entries fit, so that they are allocated once.
+const USUAL_VALUE_BYTES: usize = 1_024;
 
 /// The log of one node.
 #[derive(Clone)]
@@ -248,7 +250,9 @@ pub(crate) fn get<T: DeserializeOwned>(
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![VERSION]).expect("writing to a vector cannot fail")
+    let mut begun = Vec::with_capacity(USUAL_VALUE_BYTES);
+    begun.push(VERSION);
+    postcard::to_extend(value, begun).expect("writing to a vector cannot fail")
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(what: &'static str, key: &[u8], bytes: &[u8]) -> Result<T, Fault> {

@@ -57,6 +57,9 @@ const COMPRESSED_FROM_LEVEL: i32 = 2;
 /// Bits per key of the filters that spare point reads a look into most files.
 const BLOOM_BITS: f64 = 10.0;
 
+/// What a batch holds beside a key and its value: a tag and two lengths of at most five bytes.
+const ROW_BYTES: usize = 11;
+
 /// An ordered map in one RocksDB directory.
 pub struct RocksKeyspace {
     db: Arc<Db>,
@@ -213,7 +216,9 @@ impl Keyspace for RocksKeyspace {
     }
 
     fn write(&self, batch: Batch) -> Result<(), Fault> {
-        let mut write = WriteBatch::default();
+        let rows = batch.changes.iter();
+        let bytes = rows.map(|(key, value)| key.len() + value.as_ref().map_or(0, Vec::len) + ROW_BYTES).sum();
+        let mut write = WriteBatch::with_capacity_bytes(bytes);
         for range in &batch.cleared {
             match &range.to {
                 Some(to) if !range.is_empty() => write.delete_range(&range.from, to),

@@ -10,6 +10,7 @@
 //! gave those requests up.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use peerglass_catalog::keyspace::{Batch, Direction, KeyRange, Read};
 use peerglass_catalog::{Fault, NodeId};
@@ -103,11 +104,11 @@ impl Sessions {
         let floor = if starts_over { u64::MAX } else { settled.max(session.settled) };
         let kept = session.replies.split_off(&floor);
         for sequence in std::mem::replace(&mut session.replies, kept).into_keys() {
-            changes.0.insert(reply_key(key.node, sequence), None);
+            changes.remove(reply_key(key.node, sequence));
         }
         if starts_over || settled > session.settled {
             (session.epoch, session.settled) = (key.epoch, settled);
-            changes.0.insert(floor_key(key.node), Some(encode(&(session.epoch, session.settled))));
+            changes.0.insert(floor_key(key.node), Row::Over(encode(&(session.epoch, session.settled))));
         }
         Verdict::New
     }
@@ -116,7 +117,7 @@ impl Sessions {
     pub(crate) fn remember(&mut self, key: ProposalKey, reply: &Reply, changes: &mut Changes) {
         if let Some(session) = self.0.get_mut(&key.node) {
             session.replies.insert(key.sequence, reply.clone());
-            changes.0.insert(reply_key(key.node, key.sequence), Some(encode(reply)));
+            changes.add(reply_key(key.node, key.sequence), encode(reply));
         }
     }
 }
@@ -124,12 +125,41 @@ impl Sessions {
 /// What becomes of each row of the sessions. The last word on a row counts, so that entries applied in
 /// one group leave the same rows as the same entries applied one by one.
 #[derive(Default)]
-pub(crate) struct Changes(BTreeMap<Vec<u8>, Option<Vec<u8>>>);
+pub(crate) struct Changes(BTreeMap<Vec<u8>, Row>);
+
+/// What becomes of one row.
+enum Row {
+    /// It is new: if it goes before it was written, there is nothing to remove.
+    New(Vec<u8>),
+    /// It is put over whatever is there.
+    Over(Vec<u8>),
+    /// It goes.
+    Gone,
+}
 
 impl Changes {
+    /// Put a row that only an earlier one of these changes may have touched: a reply is remembered once.
+    fn add(&mut self, key: Vec<u8>, value: Vec<u8>) {
+        match self.0.entry(key) {
+            Entry::Vacant(row) => _ = row.insert(Row::New(value)),
+            Entry::Occupied(mut row) => _ = row.insert(Row::Over(value)),
+        }
+    }
+
+    fn remove(&mut self, key: Vec<u8>) {
+        match self.0.entry(key) {
+            Entry::Occupied(row) if matches!(row.get(), Row::New(_)) => _ = row.remove(),
+            Entry::Occupied(mut row) => _ = row.insert(Row::Gone),
+            Entry::Vacant(row) => _ = row.insert(Row::Gone),
+        }
+    }
+
     /// Add them to the batch of the entries they belong to.
     pub(crate) fn write(self, batch: &mut Batch) {
-        batch.changes.extend(self.0);
+        batch.changes.extend(self.0.into_iter().map(|(key, row)| match row {
+            Row::New(value) | Row::Over(value) => (key, Some(value)),
+            Row::Gone => (key, None),
+        }));
     }
 }
 

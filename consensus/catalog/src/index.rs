@@ -16,8 +16,6 @@
 //! by two zero bytes, numbers are big-endian. A custom property is one value, hashed, because its
 //! text may be 64 KiB long; whoever reads the entry compares the record itself.
 
-use std::collections::BTreeSet;
-
 use crate::digest::Digest;
 use crate::image::{Image, Timestamp, Visibility};
 use crate::overlay::Overlay;
@@ -50,11 +48,11 @@ pub(crate) enum Facet {
 pub(crate) fn replace(overlay: &mut Overlay<'_>, before: Option<&Image>, after: Option<&Image>) {
     let old = before.map(entries).unwrap_or_default();
     let new = after.map(entries).unwrap_or_default();
-    for key in old.difference(&new) {
+    for key in old.iter().filter(|key| new.binary_search(key).is_err()) {
         overlay.remove(key.clone());
     }
-    for key in new.difference(&old) {
-        overlay.put(key.clone(), Vec::new());
+    for key in new.into_iter().filter(|key| old.binary_search(key).is_err()) {
+        overlay.put(key, Vec::new());
     }
     if let Some(image) = before {
         if let Some(content) = &image.content {
@@ -78,9 +76,13 @@ pub(crate) fn replace(overlay: &mut Overlay<'_>, before: Option<&Image>, after: 
     }
 }
 
+/// Most keys fit, so that they are allocated once; a long owner or name makes one grow.
+const USUAL_KEY_BYTES: usize = 128;
+
 /// The part of an entry's key before the value.
 pub(crate) fn prefix(hidden: bool, scope: Scope<'_>, facet: Facet) -> Vec<u8> {
-    let mut key = vec![INDEX, u8::from(hidden)];
+    let mut key = Vec::with_capacity(USUAL_KEY_BYTES);
+    key.extend([INDEX, u8::from(hidden)]);
     match scope {
         Scope::Owner(project) => {
             key.push(b'o');
@@ -134,11 +136,11 @@ pub(crate) fn push_place(key: &mut Vec<u8>, image: &Image) {
 
 /// Append text so that no encoded text is a prefix of another and order is kept.
 pub(crate) fn push_text(key: &mut Vec<u8>, text: &str) {
-    for byte in text.bytes() {
-        key.push(byte);
-        if byte == 0 {
-            key.push(u8::MAX);
+    for (at, part) in text.as_bytes().split(|byte| *byte == 0).enumerate() {
+        if at > 0 {
+            key.extend([0, u8::MAX]);
         }
+        key.extend_from_slice(part);
     }
     key.extend([0, 0]);
 }
@@ -167,28 +169,32 @@ const SORT_KEYS: [SortKey; 8] = [
     SortKey::UpdatedAt,
 ];
 
-fn entries(image: &Image) -> BTreeSet<Vec<u8>> {
-    let mut keys = BTreeSet::new();
+/// The keys of an image's entries, in order, each once.
+fn entries(image: &Image) -> Vec<Vec<u8>> {
     let scopes = [image.owner.as_deref().map(Scope::Owner), Some(Scope::Visibility(image.visibility))];
+    let facets = SORT_KEYS.len() + image.tags.len() + image.properties.len();
+    let mut keys = Vec::with_capacity(scopes.len() * facets);
     for scope in scopes.into_iter().flatten() {
         for sort in SORT_KEYS {
             let mut key = prefix(image.hidden, scope, Facet::Sort(sort));
             push_sort_value(&mut key, sort, image);
             push_place(&mut key, image);
-            keys.insert(key);
+            keys.push(key);
         }
         for tag in &image.tags {
             let mut key = prefix(image.hidden, scope, Facet::Tag);
             push_text(&mut key, tag);
             push_place(&mut key, image);
-            keys.insert(key);
+            keys.push(key);
         }
         for (name, value) in &image.properties {
             let mut key = prefix(image.hidden, scope, Facet::Property);
             push_property(&mut key, name, value);
             push_place(&mut key, image);
-            keys.insert(key);
+            keys.push(key);
         }
     }
+    keys.sort_unstable();
+    keys.dedup();
     keys
 }

@@ -30,6 +30,8 @@ pub(crate) const INDEX: u8 = b'X';
 
 /// Format of every value in this release.
 const VERSION: u8 = 1;
+/// Most records fit, so that they are allocated once.
+const USUAL_VALUE_BYTES: usize = 512;
 
 pub(crate) fn image(read: &dyn Read, id: &ImageId) -> Result<Option<Image>, Fault> {
     get(read, "image", image_key(id))
@@ -190,8 +192,9 @@ pub(crate) fn id_at(key: &[u8], start: usize) -> Result<ImageId, Fault> {
 }
 
 pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![VERSION])
-        .expect("writing to a vector cannot fail, and every map has a length")
+    let mut begun = Vec::with_capacity(USUAL_VALUE_BYTES);
+    begun.push(VERSION);
+    postcard::to_extend(value, begun).expect("writing to a vector cannot fail, and every map has a length")
 }
 
 pub(crate) fn decode<T: DeserializeOwned>(
