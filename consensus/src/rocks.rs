@@ -3,7 +3,8 @@
 //! Writes are readable at once and go to RocksDB's write-ahead log without a sync; [`sync`] flushes that
 //! log to the disk. Until then the end of it may be in this process only, and a killed process loses it
 //! as a power cut would. A torn end of the log, as either leaves it, is cut off. Damage anywhere else
-//! refuses to open, because what follows it may have been acknowledged.
+//! refuses to open, because what follows it may have been acknowledged; only of the state, which is seldom synced
+//! and can be made again, what follows is cut off as well.
 //!
 //! # A full disk
 //!
@@ -42,6 +43,16 @@ impl RocksRole {
         match self {
             Self::Log | Self::Index => WRITE_BUFFER_BYTES,
             Self::State => STATE_BUFFER_BYTES,
+        }
+    }
+
+    /// What a start makes of a damaged write-ahead log.
+    fn recovery(self) -> DBRecoveryMode {
+        match self {
+            // Pages of an unsynced log reach the disk in any order, so a power cut may leave a hole in it.
+            // The state goes on from before the hole; if the log does not reach back to there, the start is refused.
+            Self::State => DBRecoveryMode::PointInTime,
+            Self::Log | Self::Index => DBRecoveryMode::TolerateCorruptedTailRecords,
         }
     }
 }
@@ -122,7 +133,7 @@ impl RocksKeyspace {
         options.set_max_write_buffer_number(2);
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);
         options.set_min_level_to_compress(COMPRESSED_FROM_LEVEL);
-        options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+        options.set_wal_recovery_mode(role.recovery());
         options.set_paranoid_checks(true);
         options.set_max_open_files(512);
         options.set_keep_log_file_num(4);
