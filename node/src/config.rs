@@ -214,9 +214,12 @@ impl Settings {
             return out_of_range("discovery.listen", "left out on a node without cluster.listen");
         }
         let fits = |address: &String| {
-            let port = address.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+            let Some((host, port)) = address.rsplit_once(':') else { return false };
+            let named = !host.is_empty() && !host.contains(|c: char| c == ':' || c.is_whitespace());
+            let numbered = address.parse::<std::net::SocketAddr>().is_ok();
             address.len() <= peerglass_catalog::node::NODE_TEXT_BYTES_MAX
-                && port.is_some_and(|port| port != 0)
+                && port.parse::<u16>().is_ok_and(|port| port != 0)
+                && (named || numbered)
         };
         if bootstrap.len() > DiscoverySection::BOOTSTRAP_MAX || !bootstrap.iter().all(fits) {
             return out_of_range("discovery.bootstrap", "at most 32 peer ports, each host:port");

@@ -55,6 +55,9 @@ fn limits_that_contradict_each_other_are_refused() {
         "[discovery]\nlisten = \"10.0.0.1:9294\"\n",
         "[discovery]\nbootstrap = [\"10.0.0.1\"]\n",
         "[discovery]\nbootstrap = [\"a:0\"]\n",
+        "[discovery]\nbootstrap = [\":9293\"]\n",
+        "[discovery]\nbootstrap = [\"h:p:4\"]\n",
+        "[discovery]\nbootstrap = [\" h:4\"]\n",
     ] {
         assert!(matches!(parse(text).unwrap().validate(), Err(SettingsError::OutOfRange { .. })), "{text}");
     }
