@@ -1,7 +1,7 @@
 //! Who is out there: where other nodes may be, before anybody has talked to them.
 //!
 //! [`Discovery`] is what a node asks of its surroundings: peers seen, peers gone, news. On a machine it is
-//! [`Neighbourhood`] (libp2p: mDNS, identify, gossip); a simulation may bring its own, or none.
+//! [`Neighbourhood`] (libp2p: mDNS, identify, gossip); a simulation brings its own.
 //!
 //! # What it promises
 //!

@@ -62,6 +62,10 @@ const REQUIRED: &[&str] = &[
     "F-P4 power cut of all nodes at once",
     "F-P5 node stopped in order",
     "F-T1 wall clock jumped",
+    "F-N9 all nodes came back at other addresses",
+    "discovery: member seen at another address",
+    "discovery: peer gone",
+    "discovery: peer seen where it is not",
     "client turned to another node",
 ];
 

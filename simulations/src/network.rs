@@ -1,12 +1,14 @@
 //! The simulated network: TCP between clients and nodes, UDP between nodes, and what goes wrong on
 //! the way.
 
+mod lan;
 pub(crate) mod links;
 mod socket;
 pub(crate) mod tls;
 mod weather;
 mod wire;
 
+pub(crate) use lan::Lan;
 pub(crate) use links::Links;
 pub(crate) use socket::SimSocket;
 pub(crate) use weather::{Conditions, Weather};
@@ -18,7 +20,7 @@ pub(crate) const CLIENTS: &str = "clients";
 pub(crate) const FOUNDERS: &str = "founders";
 /// The port of a node's API.
 pub(crate) const API_PORT: u16 = 9292;
-/// The port on which nodes talk to each other.
+/// The port on which nodes talk to each other, until they move.
 pub(crate) const PEER_PORT: u16 = 9293;
 
 /// The name of a node in the simulated network.

@@ -118,6 +118,11 @@ pub(crate) struct Plan {
     pub(crate) trouble_interval_ms: u64,
     /// The network on a normal day.
     pub(crate) weather: Conditions,
+    /// Whether nodes look for each other on their LAN.
+    pub(crate) looks_around: bool,
+    /// Whether they come back at other addresses when all lose power at once, and sometimes otherwise.
+    /// Only who looks around finds them then.
+    pub(crate) moves: bool,
     /// Whether the last crash before the audit takes all nodes of a cluster at one instant. A lone
     /// node always crashes then.
     pub(crate) ends_in_blackout: bool,
@@ -160,6 +165,8 @@ impl Plan {
         let mut cluster = Dice::new(seed, "cluster");
         let nodes = *cluster.pick(NODES);
         let calm = scenario == Scenario::Calm;
+        let mut lan = Dice::new(seed, "lan");
+        let looks_around = nodes > 1 && lan.chance(600);
         let troubles = TROUBLES.into_iter().filter(|_| cluster.chance(400) && nodes > 1 && !calm);
         let troubles = troubles.collect();
         let fills = match scenario {
@@ -180,6 +187,8 @@ impl Plan {
             troubles,
             trouble_interval_ms: cluster.between(500, 4_000),
             weather: if cluster.chance(300) { Conditions::draw(&mut cluster) } else { Conditions::default() },
+            looks_around,
+            moves: looks_around && lan.chance(500),
             ends_in_blackout: nodes == 1 || cluster.chance(500),
             clients: dice.between(3, 6),
             actions_each: dice.between(14, 30),

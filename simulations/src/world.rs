@@ -30,7 +30,7 @@ use crate::chronicle::{Chronicle, Coverage, Violation};
 use crate::dice::Dice;
 use crate::disk::{DiskFaults, Machine};
 use crate::mutation::Mutation;
-use crate::network::{CLIENTS, Crashes, FOUNDERS, Links, Weather, host, tls};
+use crate::network::{CLIENTS, Crashes, FOUNDERS, Lan, Links, Weather, host, tls};
 use crate::oracle::Oracle;
 use crate::scenarios::Plan;
 use crate::workload::{Client, Scene};
@@ -131,16 +131,16 @@ struct World {
 impl World {
     fn new(plan: Plan, scene: Scene, options: Options) -> Self {
         let (seed, nodes) = (scene.seed, plan.nodes);
-        let (weather, states) = (Weather::default(), Arc::default());
+        let (weather, lan, states) = (Weather::default(), Lan::default(), Arc::default());
         let berth = |node| {
             let (states, chronicle) = (Arc::clone(&states), scene.chronicle.clone());
             let faults = DiskFaults::draw(seed, node, options.mutation, states, chronicle);
             let machine = Machine::new(seed, &host(node), faults);
-            Berth::new(node, plan.clone(), machine, scene.clone(), weather.clone())
+            Berth::new(node, plan.clone(), machine, scene.clone(), (weather.clone(), lan.clone()))
         };
         Self {
             berths: (0..nodes).map(berth).collect(),
-            links: Links::whole(nodes),
+            links: Links::whole(nodes, lan.clone()),
             storm: Storm::none(&plan),
             weather,
             watch: Watch::new(nodes, scene.chronicle.clone()),

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use turmoil::Sim;
 
-use super::host;
+use super::{Lan, host};
 
 /// A direction: from one node to another.
 pub(crate) type Way = (usize, usize);
@@ -16,12 +16,13 @@ pub(crate) type Way = (usize, usize);
 pub(crate) struct Links {
     nodes: usize,
     cut: BTreeSet<Way>,
+    lan: Lan,
 }
 
 impl Links {
     /// Everybody reaches everybody.
-    pub(crate) fn whole(nodes: usize) -> Self {
-        Self { nodes, cut: BTreeSet::new() }
+    pub(crate) fn whole(nodes: usize, lan: Lan) -> Self {
+        Self { nodes, cut: BTreeSet::new(), lan }
     }
 
     /// Cut exactly `cut`, and heal everything else.
@@ -32,6 +33,7 @@ impl Links {
         for &(from, to) in self.cut.difference(&cut) {
             sim.repair_oneway(host(from), host(to));
         }
+        self.lan.cut(cut.clone());
         self.cut = cut;
     }
 

@@ -17,7 +17,7 @@ use super::{EPOCH_S, locked};
 use crate::dice::Dice;
 use crate::disk::{CrashKind, DiskImage, Machine};
 use crate::invariants::honest_end;
-use crate::network::{SimListener, Weather, host};
+use crate::network::{Lan, SimListener, Weather, host};
 use crate::scenarios::Plan;
 use crate::workload::Scene;
 
@@ -37,6 +37,7 @@ struct Shared {
     plan: Plan,
     scene: Scene,
     weather: Weather,
+    lan: Lan,
     machine: Mutex<Machine>,
     life: Mutex<Life>,
     /// How many seconds its wall clock is ahead.
@@ -44,16 +45,24 @@ struct Shared {
 }
 
 impl Berth {
-    pub(super) fn new(node: usize, plan: Plan, machine: Machine, scene: Scene, weather: Weather) -> Self {
+    pub(super) fn new(
+        node: usize,
+        plan: Plan,
+        machine: Machine,
+        scene: Scene,
+        (weather, lan): (Weather, Lan),
+    ) -> Self {
         let dice = Dice::new(scene.seed, &format!("fate of node {node}"));
+        let moves = Dice::new(scene.seed, &format!("moves of node {node}"));
         Self(Arc::new(Shared {
             node,
             name: host(node),
             plan,
             scene,
             weather,
+            lan,
             machine: Mutex::new(machine),
-            life: Mutex::new(Life::before_the_first(dice, node > 0)),
+            life: Mutex::new(Life::before_the_first(dice, moves, node > 0)),
             clock_ahead_s: Arc::default(),
         }))
     }
@@ -129,7 +138,7 @@ impl Berth {
         self.draw_fate(turmoil::sim_elapsed().unwrap_or_default());
         let ahead = Arc::clone(&self.0.clock_ahead_s);
         Ok(Surroundings {
-            discovery: None,
+            discovery: self.discovery(&mut dice),
             wall_clock: Arc::new(move || wall_clock(ahead.load(Ordering::Relaxed))),
             seed,
             api_listener,
@@ -203,6 +212,9 @@ impl Berth {
         machine.crash(kind);
         let must_get = life.must_get.take();
         let replaced = must_get.is_some();
+        if self.0.plan.moves && life.moves.chance(300) {
+            life.port_moves += 1;
+        }
         match must_get {
             None => {}
             Some(None) => {

@@ -3,6 +3,7 @@
 use turmoil::Sim;
 
 use super::World;
+use super::berth::Berth;
 use crate::disk::CrashKind;
 use crate::network::host;
 
@@ -51,6 +52,10 @@ impl World {
         }
         for node in 0..self.berths.len() {
             self.crash(sim, node, CrashKind::PowerCut);
+        }
+        if self.plan.moves {
+            self.scene.chronicle.count("F-N9 all nodes came back at other addresses");
+            self.berths.iter().for_each(Berth::move_on);
         }
     }
 }

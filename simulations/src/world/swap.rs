@@ -36,7 +36,7 @@ impl World {
         }
         let lost = self.watch.committed(node).saturating_sub(self.copied.committed);
         // Followers tell of a leader's disk nothing; whoever leads next learns what it lacks.
-        let led = self.watch.leader() == Some(node);
+        let led = self.watch.led(node);
         let image = (swap == Swap::Old).then(|| std::mem::take(&mut self.copied.image));
         if image.is_some() && lost > 0 && !led {
             let until = sim.elapsed() + SWAP + Duration::from_secs(NOTICED_S);

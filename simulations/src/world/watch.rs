@@ -52,6 +52,15 @@ impl Watch {
         leading.max_by_key(|(_, standing)| standing.term).map(|(node, _)| node)
     }
 
+    /// Whether `node` leads or led last, as far as anybody says. A node that stops in order is not asked any
+    /// more, and may lead while it stops.
+    pub(super) fn led(&self, node: usize) -> bool {
+        let Some((_, of_node)) = &self.seen[node] else { return false };
+        let newest = self.seen.iter().flatten().map(|(_, standing)| standing.term).max();
+        let mut last = self.seen.iter().flatten().filter(|(_, standing)| Some(standing.term) == newest);
+        last.any(|(_, standing)| standing.leader == Some(of_node.node))
+    }
+
     /// The machine of `node` got another disk: what it stood for is gone.
     pub(super) fn forget(&mut self, node: usize) {
         self.seen[node] = None;

@@ -179,7 +179,7 @@ fn play(seed: u64) -> Vec<String> {
             live(node, seed, life, weather.clone(), chronicle.clone())
         });
     }
-    let mut links = crate::network::Links::whole(HOSTS);
+    let mut links = crate::network::Links::whole(HOSTS, Default::default());
     for millis in 0..8_000 {
         chronicle.set_time(sim.elapsed());
         sim.step().unwrap();

@@ -42,6 +42,9 @@ pub(super) struct Life {
     pub(super) failed_joins: u32,
     /// Which disks the machine gets at its next crash.
     pub(super) must_get: Option<Option<DiskImage>>,
+    /// How often its node came back at another address, and what that is drawn by.
+    pub(super) port_moves: u16,
+    pub(super) moves: Dice,
     /// Its disk is not the one it had: it may end because of that.
     pub(super) swapped: bool,
     /// An operator has to remove its node, and has done so.
@@ -50,8 +53,10 @@ pub(super) struct Life {
 }
 
 impl Life {
-    pub(super) fn before_the_first(dice: Dice, must_join: bool) -> Self {
+    pub(super) fn before_the_first(dice: Dice, moves: Dice, must_join: bool) -> Self {
         Self {
+            port_moves: 0,
+            moves,
             number: 0,
             dice,
             crashes_left: 0,

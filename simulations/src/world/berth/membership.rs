@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use peerglass::{NodeKey, PeerPort, PortChance, Search, Settings, Surroundings, join};
+use peerglass::{Discovery, NodeKey, PeerPort, PortChance, Search, Settings, Surroundings, join};
 use peerglass_consensus::{ClusterStatus, Consensus};
 use tokio::time::sleep;
 
@@ -31,14 +31,32 @@ impl Berth {
     pub(super) async fn peer_port(&self, dice: &mut Dice) -> turmoil::Result<PeerPort> {
         let weather = self.0.weather.clone();
         let socket_dice = Dice::new(dice.number(), "datagrams");
-        let socket = SimSocket::bind(PEER_PORT, socket_dice, weather, self.0.scene.chronicle.clone()).await?;
+        let socket =
+            SimSocket::bind(self.peer_port_number(), socket_dice, weather, self.0.scene.chronicle.clone())
+                .await?;
         let chance = PortChance::Seeded(dice.number(), tls::provider());
         Ok(PeerPort::new(&self.key(), Arc::new(socket), chance)?)
     }
 
+    fn peer_port_number(&self) -> u16 {
+        PEER_PORT + self.life().port_moves
+    }
+
+    /// Its node's next life is at another address.
+    pub(in crate::world) fn move_on(&self) {
+        self.life().port_moves += 1;
+    }
+
+    /// How this life's node finds others, if it looks for them.
+    pub(super) fn discovery(&self, dice: &mut Dice) -> Option<Box<dyn Discovery>> {
+        let dice = Dice::new(dice.number(), "lan");
+        let (node, key, chronicle) = (self.0.node, self.key().peer_key(), self.0.scene.chronicle.clone());
+        self.0.plan.looks_around.then(|| self.0.lan.discovery(node, key, dice, chronicle))
+    }
+
     /// What the node is told about the cluster.
     pub(super) fn cluster_settings(&self, settings: &mut Settings) {
-        let address = SocketAddr::new(turmoil::lookup(self.0.name.as_str()), PEER_PORT);
+        let address = SocketAddr::new(turmoil::lookup(self.0.name.as_str()), self.peer_port_number());
         settings.cluster.listen = address.to_string();
         settings.cluster.voters = self.0.plan.voters;
         settings.cluster.snapshot_bytes_per_s = 8 << 20;
