@@ -24,7 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use peerglass_catalog::Fault;
 use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, KeyRange, Keyspace, Look, Read};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBRecoveryMode, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch,
+    BlockBasedOptions, Cache, DB, DBRecoveryMode, DataBlockIndexType, IteratorMode, Options, ReadOptions,
+    Snapshot, WriteBatch,
 };
 
 /// What a database is for, which decides how its memory is spent.
@@ -67,6 +68,8 @@ const STATE_BUFFER_BYTES: usize = 32 << 20;
 const COMPRESSED_FROM_LEVEL: i32 = 2;
 /// Bits per key of the filters that spare point reads a look into most files.
 const BLOOM_BITS: f64 = 10.0;
+/// Size of such a filter before the writes that are not in a file yet, as a part of what they may take.
+const BUFFER_BLOOM_RATIO: f64 = 0.02;
 
 /// What a batch holds beside a key and its value: a tag and two lengths of at most five bytes.
 const ROW_BYTES: usize = 11;
@@ -122,6 +125,7 @@ impl RocksKeyspace {
         table.set_block_cache(&Cache::new_lru_cache(BLOCK_CACHE_BYTES));
         if role != RocksRole::Log {
             table.set_bloom_filter(BLOOM_BITS, false);
+            table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
         }
         let mut options = Options::default();
         options.create_if_missing(true);
@@ -131,6 +135,10 @@ impl RocksKeyspace {
         // chunk, and a sync is too late to learn that.
         options.set_manual_wal_flush(role != RocksRole::Index);
         options.set_max_write_buffer_number(2);
+        if role != RocksRole::Log {
+            options.set_memtable_prefix_bloom_ratio(BUFFER_BLOOM_RATIO);
+            options.set_memtable_whole_key_filtering(true);
+        }
         options.set_compression_type(rocksdb::DBCompressionType::Lz4);
         options.set_min_level_to_compress(COMPRESSED_FROM_LEVEL);
         options.set_wal_recovery_mode(role.recovery());
