@@ -6,8 +6,8 @@
 //! * A warning or an error is out before the call that logged it returns, and so is all that came before. Other
 //!   lines follow within [`DELAY`]: a node that serves thousands of requests a second makes some
 //!   twenty writes of their access log instead of thousands. Only a killed process loses those.
-//! * What waits stays below [`WAITING_BYTES_MAX`]; who logs more writes it himself, at the pace of whoever
-//!   reads the log.
+//! * What waits stays below [`WAITING_BYTES_MAX`], or is a single longer line; who logs more writes it himself, at
+//!   the pace of whoever reads the log.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
