@@ -13,18 +13,20 @@
 
 mod flush;
 
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{OptionalSend, entry::RaftEntry};
+use openraft::{EntryPayload, OptionalSend, entry::RaftEntry};
 use peerglass_catalog::keyspace::{self, Batch, Direction, KeyRange, Keyspace, Read};
 use peerglass_catalog::{Fault, NodeId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::mutation::{self, Mutation};
 use crate::raft::{Entry, LogId, Types, Vote};
 use crate::recover::{Survey, membership_of};
 pub(crate) use flush::Flusher;
@@ -147,7 +149,7 @@ impl RaftLogStorage<Types> for LogStore {
     {
         let mut batch = Batch::default();
         for entry in entries {
-            put_entry(&mut batch, &entry);
+            put_entry(&mut batch, &in_one_step(entry));
         }
         self.disk.write(batch).map_err(io::Error::other)?;
         self.flusher.sync_then(callback).await
@@ -193,6 +195,20 @@ pub(crate) fn survey(disk: &dyn Keyspace, applied: u64) -> Result<Survey, Fault>
 
 pub(crate) fn put_entry(batch: &mut Batch, entry: &Entry) {
     batch.put(entry_key(entry.index()), encode(entry));
+}
+
+/// The entry itself; with a known bug put back, without the old voters of a change.
+fn in_one_step(mut entry: Entry) -> Entry {
+    if !mutation::is(Mutation::MembershipInOneStep) {
+        return entry;
+    }
+    if let EntryPayload::Membership(joint) = &entry.payload {
+        let voters = joint.get_joint_config().last().cloned().into_iter().collect();
+        let nodes: BTreeMap<_, _> = joint.nodes().map(|(node, entry)| (*node, entry.clone())).collect();
+        let alone = openraft::Membership::new(voters, nodes).expect("its voters were members before");
+        entry.payload = EntryPayload::Membership(alone);
+    }
+    entry
 }
 
 /// Let a node that led when it ended start as a follower; the caller syncs.

@@ -16,6 +16,8 @@ pub enum Mutation {
     SnapshotWithoutIndex,
     /// A node that comes back with an old disk is taken for what it was.
     AmnesiaUnnoticed,
+    /// Who hears of new voters counts them alone, and does not ask for a majority of the old ones too.
+    MembershipInOneStep,
 }
 
 #[cfg(feature = "mutations")]

@@ -42,6 +42,7 @@ const REQUIRED: &[&str] = &[
     "F-C2 voter promoted",
     "F-C2 voters changed",
     "F-C3 node removed, wiped and let in again",
+    "F-C4 leader lost power in a change of voters",
     "F-C7 log purged",
     "F-C7 snapshot installed",
     "F-C9 node joined",

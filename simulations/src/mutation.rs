@@ -30,6 +30,8 @@ pub enum Mutation {
     SnapshotWithoutIndex,
     /// A node that comes back with an old disk is taken for what it was.
     AmnesiaUnnoticed,
+    /// Who hears of new voters counts them alone, and does not ask for a majority of the old ones too.
+    MembershipInOneStep,
 }
 
 impl Mutation {
@@ -47,6 +49,7 @@ impl Mutation {
             Self::LeaseKeptInIsolation => Some(Product::LeaseKeptInIsolation),
             Self::SnapshotWithoutIndex => Some(Product::SnapshotWithoutIndex),
             Self::AmnesiaUnnoticed => Some(Product::AmnesiaUnnoticed),
+            Self::MembershipInOneStep => Some(Product::MembershipInOneStep),
         }
     }
 }

@@ -114,6 +114,9 @@ pub(crate) struct Plan {
     pub(crate) swap: Option<(usize, Swap)>,
     /// How many changes of the membership operators make, each of them.
     pub(crate) changes: Vec<u64>,
+    /// How often a leader loses power just when a follower hears of other voters, and how long it
+    /// stays off at most, as a power of two in milliseconds.
+    pub(crate) change_cuts: (u64, u64),
     /// Longest pause between two troubles.
     pub(crate) trouble_interval_ms: u64,
     /// The network on a normal day.
@@ -177,14 +180,18 @@ impl Plan {
         let full_from = Duration::from_millis(dice.between(500, 3_000));
         let full_for = Duration::from_millis(dice.between(1_000, 6_000));
         let full_bytes = dice.below(1 << 20);
+        let (voters, failing) = (voters(nodes, &mut cluster), minority(nodes, &mut cluster));
+        let swap = swap(nodes, calm, &mut cluster);
         Self {
             scenario,
             nodes,
-            voters: voters(nodes, &mut cluster),
-            failing: minority(nodes, &mut cluster),
-            swap: swap(nodes, calm, &mut cluster),
+            voters,
+            failing,
+            swap,
             changes: changes(nodes, calm, &mut cluster),
             troubles,
+            // Who saw more of an old disk has to be up to say so.
+            change_cuts: if calm || swap.is_some() { (0, 0) } else { change_cuts(seed) },
             trouble_interval_ms: cluster.between(500, 4_000),
             weather: if cluster.chance(300) { Conditions::draw(&mut cluster) } else { Conditions::default() },
             looks_around,
@@ -220,6 +227,12 @@ impl Plan {
             false => Fate::After(Duration::from_millis(dice.magnitude(12)), kind),
         }
     }
+}
+
+/// In four of ten clusters.
+fn change_cuts(seed: u64) -> (u64, u64) {
+    let mut dice = Dice::new(seed, "changing voters");
+    if dice.chance(400) { (dice.between(1, 3), dice.between(8, 12)) } else { (0, 0) }
 }
 
 /// Fewer than half of the nodes; the only one of one.

@@ -122,6 +122,8 @@ struct World {
     storm: Storm,
     watch: Watch,
     copied: Copied,
+    /// Draws what happens to leaders while voters change.
+    changing: Dice,
     /// Which machines are off, and until when.
     down_until: Vec<Option<Duration>>,
     /// Hosts that talk to nodes and are none.
@@ -145,6 +147,7 @@ impl World {
             weather,
             watch: Watch::new(nodes, scene.chronicle.clone()),
             copied: Copied::default(),
+            changing: Dice::new(seed, "cuts in changes of voters"),
             down_until: vec![None; nodes],
             listeners: Vec::new(),
             plan,
@@ -239,6 +242,7 @@ impl World {
             self.mind_room(sim.elapsed());
             self.mind_watch();
             self.mind_memory(sim.elapsed());
+            self.mind_change(sim);
             self.mind_storm(sim);
             self.mind_power(sim);
         }
@@ -250,6 +254,7 @@ impl World {
         self.scene.chronicle.note("world", format_args!("faults end"));
         self.berths.iter().for_each(Berth::heal);
         self.plan.full = None;
+        self.plan.change_cuts = (0, 0);
         self.storm = Storm::none(&self.plan);
         self.weather.set(Default::default());
         self.links.set(sim, Default::default());

@@ -110,7 +110,7 @@ impl Operator {
             return;
         }
         let member = self.dice.pick(&members).clone();
-        let node = member["node"].as_str().map(str::to_owned).unwrap_or_else(|| member["node"].to_string());
+        let Some(node) = member["node"].as_str() else { return };
         let action = *self.dice.pick(if self.may_demote {
             &["promote", "demote", "transfer-leader", "transfer-leader"]
         } else {

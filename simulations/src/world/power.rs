@@ -1,5 +1,7 @@
 //! Machines that go down and come up again.
 
+use std::time::Duration;
+
 use turmoil::Sim;
 
 use super::World;
@@ -43,6 +45,23 @@ impl World {
         self.links.restore(sim, node, &self.listeners);
         self.scene.crashes.count(node);
         self.down_until[node] = Some(sim.elapsed() + self.berths[node].downtime());
+    }
+
+    /// A leader may lose power just when a follower hears of other voters, and stay off for long: each of
+    /// them then has to tell who may lead from what its own disk holds (F-C4).
+    pub(super) fn mind_change(&mut self, sim: &mut Sim<'_>) {
+        let (cuts, longest) = self.plan.change_cuts;
+        if !self.watch.heard_of_change() || cuts == 0 || !self.changing.chance(500) {
+            return;
+        }
+        let Some(leader) = self.watch.leader().filter(|leader| self.down_until[*leader].is_none()) else {
+            return;
+        };
+        self.plan.change_cuts.0 = cuts - 1;
+        self.scene.chronicle.count("F-C4 leader lost power in a change of voters");
+        self.crash(sim, leader, CrashKind::PowerCut);
+        let off = Duration::from_millis(self.changing.magnitude(longest));
+        self.down_until[leader] = Some(sim.elapsed() + off);
     }
 
     /// All nodes lose power at one instant.

@@ -11,11 +11,14 @@ pub(super) struct Watch {
     /// By node: in which life it was seen, and where it stood.
     seen: Vec<Option<(u64, Standing)>>,
     up: Vec<bool>,
+    /// A follower has other voters than before, and nobody took note of that yet.
+    heard_of_change: bool,
 }
 
 impl Watch {
     pub(super) fn new(nodes: usize, chronicle: Chronicle) -> Self {
-        Self { chronicle, leaders: Leaders::default(), seen: vec![None; nodes], up: vec![false; nodes] }
+        let (seen, up) = (vec![None; nodes], vec![false; nodes]);
+        Self { chronicle, leaders: Leaders::default(), seen, up, heard_of_change: false }
     }
 
     /// `node` stands there now, in its life `life`.
@@ -29,6 +32,7 @@ impl Watch {
         let before = before.filter(|(_, before)| before.node == now.node);
         if let Some((_, before)) = &before {
             self.count_changes(before, &now);
+            self.heard_of_change |= before.voters != now.voters && now.leader != Some(now.node);
         }
         let went_back =
             before.as_ref().and_then(|(seen, before)| never_back::check(node, before, &now, *seen == life));
@@ -50,6 +54,11 @@ impl Watch {
         let leading = leading.filter_map(|(node, seen)| seen.as_ref().map(|(_, standing)| (node, standing)));
         let leading = leading.filter(|(_, standing)| standing.leader == Some(standing.node));
         leading.max_by_key(|(_, standing)| standing.term).map(|(node, _)| node)
+    }
+
+    /// Whether a follower got to know of other voters since this was asked last.
+    pub(super) fn heard_of_change(&mut self) -> bool {
+        std::mem::take(&mut self.heard_of_change)
     }
 
     /// Whether `node` leads or led last, as far as anybody says. A node that stops in order is not asked any
