@@ -88,6 +88,15 @@ impl Call {
         consensus.read(question).await
     }
 
+    /// As [`read`](Self::read), for a question that may take long.
+    pub(crate) async fn read_apart<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Catalog<'_>) -> T + Send + 'static,
+    ) -> Result<T, ConsensusError> {
+        self.read(|_| ()).await?;
+        self.api.consensus.read_stale_apart(question).await
+    }
+
     fn note_stale<T>(&self, (answer, applied): (T, u64)) -> T {
         if let Some(note) = self.head.extensions.get::<stale::Note>() {
             note.set(applied);

@@ -10,7 +10,7 @@ use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::Fatal;
 use peerglass_catalog::keyspace::Keyspace;
 use peerglass_catalog::{NodeEntry, NodeId};
-use tokio::sync::{Mutex as AsyncMutex, mpsc, watch};
+use tokio::sync::{Mutex as AsyncMutex, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -26,7 +26,7 @@ use crate::network::links::Links;
 use crate::network::serve::Receiving;
 use crate::network::snapshot::Pace;
 use crate::raft::{Raft, SeededRuntime, Types, config};
-use crate::read::{Waiter, barrier};
+use crate::read::{SCANS_MAX, Waiter, barrier};
 use crate::snapshot::install;
 use crate::submit::InFlight;
 
@@ -82,6 +82,8 @@ pub(crate) struct Inner {
     pub(crate) in_flight: InFlight,
     pub(crate) barrier: mpsc::Sender<Waiter>,
     pub(crate) forward: mpsc::Sender<Forwarded>,
+    /// Places for questions that take long.
+    pub(crate) scans: Arc<Semaphore>,
     receiving: Receiving,
     /// Members heard of from other members, for when this node's log is behind theirs.
     learned: Mutex<BTreeMap<NodeId, NodeEntry>>,
@@ -141,6 +143,7 @@ impl Consensus {
             seed,
             in_flight,
             barrier: asks,
+            scans: Arc::new(Semaphore::new(SCANS_MAX)),
             forward,
             receiving: Arc::new(AsyncMutex::new(())),
             learned,

@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::vec;
 
 use futures::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
@@ -25,6 +26,9 @@ use crate::snapshot::{self, Builder, RaftSnapshot, SnapshotData, install, spool}
 
 /// Entries written together, at most. More would only delay the first answer.
 const GROUP_MAX: usize = 256;
+/// Bytes of records that the answers to entries written together hold, at most, but for the last one: each
+/// may be a large record, and every one of them is kept until its client has it.
+const GROUP_REPLY_BYTES_MAX: usize = 8 << 20;
 
 /// Where the state keeps how far it is. No catalog table begins with `#`.
 const APPLIED: &[u8] = b"#applied";
@@ -80,15 +84,18 @@ impl Machine {
         self.announce.subscribe()
     }
 
-    /// Apply `group` in one write, then answer whoever waits.
-    fn apply_group(&mut self, group: Vec<EntryResponder<Types>>) -> Result<(), Fault> {
+    /// Apply the next entries of `group` in one write, then answer whoever waits.
+    fn apply_some(&mut self, group: &mut vec::IntoIter<EntryResponder<Types>>) -> Result<(), Fault> {
         let mut applied = self.applied.clone();
         let mut changes = Changes::default();
         let mut replies = Vec::with_capacity(group.len());
+        let mut bytes = 0;
         let sessions = &mut self.sessions;
         let batch = keyspace::look(&*self.state, |read| {
             let mut overlay = Overlay::new(read);
-            for (entry, responder) in group {
+            while bytes < GROUP_REPLY_BYTES_MAX
+                && let Some((entry, responder)) = group.next()
+            {
                 applied.log_id = Some(entry.log_id());
                 let reply = match entry.payload {
                     EntryPayload::Blank => Reply::Nothing,
@@ -100,6 +107,7 @@ impl Machine {
                         carry_out(&mut overlay, sessions, &mut changes, proposal)?
                     }
                 };
+                bytes += reply.text_bytes();
                 replies.push((responder, reply));
             }
             let mut batch = overlay.into_batch();
@@ -165,8 +173,10 @@ impl RaftStateMachine<Types> for Machine {
     {
         let mut groups = entries.ready_chunks(GROUP_MAX);
         while let Some(group) = groups.next().await {
-            let group = group.into_iter().collect::<io::Result<Vec<_>>>()?;
-            self.apply_group(group).map_err(io::Error::other)?;
+            let mut group = group.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter();
+            while group.len() > 0 {
+                self.apply_some(&mut group).map_err(io::Error::other)?;
+            }
         }
         Ok(())
     }
@@ -181,7 +191,8 @@ impl RaftStateMachine<Types> for Machine {
                 return Ok(()); // at an index we have applied
             }
             SnapshotData::Own { ref state } => {
-                spool::copy(state, &*self.state).await.map_err(io::Error::other)?;
+                let title = spool::copy(state, &*self.state).await.map_err(io::Error::other)?;
+                install::check(&self.state, title).await.map_err(io::Error::other)?;
             }
             SnapshotData::Received { ref state, .. } if Arc::ptr_eq(state, &self.state) => {}
             SnapshotData::Received { .. } => {

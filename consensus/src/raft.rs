@@ -77,6 +77,16 @@ pub(crate) enum Reply {
     Refused(Refusal),
 }
 
+impl Reply {
+    /// Bytes of the texts in it that clients chose.
+    pub(crate) fn text_bytes(&self) -> usize {
+        match self {
+            Self::Done(Outcome::Image(image)) => image.text_bytes(),
+            Self::Nothing | Self::Done(_) | Self::Refused(_) => 0,
+        }
+    }
+}
+
 /// Heartbeats four times a second. A follower that hears none for [`ELECTION_MAX_MS`] waits for
 /// another 0.5 to 1 s, drawn, and then asks for votes: writes flow again about 2 s after a leader died,
 /// and a machine that is short of CPU for a while does not depose its leader.

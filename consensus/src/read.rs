@@ -5,12 +5,12 @@
 //! until that entry is applied here. One question to the leader serves every read that waited when it
 //! was sent.
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{LinearizableReadError, RaftError};
-use peerglass_catalog::keyspace;
+use peerglass_catalog::keyspace::{self, Read};
 use peerglass_catalog::{Catalog, NodeId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -24,6 +24,9 @@ use crate::submit::{Ask, SUBMIT_WAIT};
 
 /// Reads that may wait for one question. More than the API serves requests at once.
 pub(crate) const WAITING_MAX: usize = 16_384;
+
+/// Questions that take long and are answered at once: each takes a processor for itself.
+pub(crate) const SCANS_MAX: usize = 2;
 
 /// Somebody who wants to know which entry to wait for, and until when he waits.
 pub(crate) type Waiter = (Instant, oneshot::Sender<Result<u64, ConsensusError>>);
@@ -40,12 +43,7 @@ impl Consensus {
 
     /// Ask the state as it is. While a snapshot is installed over it there is nothing to ask.
     fn look<T>(&self, question: impl FnOnce(&Catalog<'_>) -> T) -> Result<T, ConsensusError> {
-        keyspace::look(&**self.state(), |read| {
-            if install::is_under_way(read)? {
-                return Err(ConsensusError::Unavailable);
-            }
-            Ok(question(&Catalog::new(read)))
-        })
+        keyspace::look(&**self.state(), |read| ask(read, question))
     }
 
     /// Ask the catalog as it is here, however old. Answers at once, also without a majority, and says
@@ -61,6 +59,27 @@ impl Consensus {
         // Read before the look, so that the answer is never older than it says.
         let applied = *self.applied().borrow();
         Ok((self.look(question)?, applied))
+    }
+
+    /// Ask the catalog as it is here, where a question that takes long holds up nobody. After a
+    /// [`read`](Self::read) of anything, the answer is as new as that one's.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_stale`](Self::read_stale).
+    pub async fn read_stale_apart<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Catalog<'_>) -> T + Send + 'static,
+    ) -> Result<T, ConsensusError> {
+        let place = Arc::clone(&self.inner().scans).acquire_owned().await;
+        let place = place.map_err(|_| ConsensusError::Stopped)?;
+        let (tell, told) = oneshot::channel();
+        let look = move |read: &dyn Read| {
+            let _ = tell.send(ask(read, question)); // unless the client has left
+            drop(place);
+        };
+        Arc::clone(self.state()).view_apart(Box::new(look)).await;
+        told.await.map_err(|_| ConsensusError::Stopped)?
     }
 
     async fn pass_barrier(&self) -> Result<(), ConsensusError> {
@@ -99,6 +118,13 @@ impl Consensus {
     pub fn has_leader(&self) -> bool {
         self.raft().metrics().borrow_watched().current_leader.is_some()
     }
+}
+
+fn ask<T>(read: &dyn Read, question: impl FnOnce(&Catalog<'_>) -> T) -> Result<T, ConsensusError> {
+    if install::is_under_way(read)? {
+        return Err(ConsensusError::Unavailable);
+    }
+    Ok(question(&Catalog::new(read)))
 }
 
 /// Ask the leader for everybody who waits, again and again.

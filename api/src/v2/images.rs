@@ -21,7 +21,12 @@ pub(crate) async fn list(call: Call) -> Answer {
     call.check(Target::Service)?;
     let text = call.head.uri.query().unwrap_or_default();
     let request = ListRequest::parse(text, call.caller.viewer(), &call.api.settings)?;
-    let page = call.read(|catalog| catalog.images(&request.query)).await??;
+    let page = if request.query.may_scan() {
+        let query = request.query.clone();
+        call.read_apart(move |catalog| catalog.images(&query)).await??
+    } else {
+        call.read(|catalog| catalog.images(&request.query)).await??
+    };
     let last = page.images.last().filter(|_| page.full).map(|image| &image.id);
     let (first, next) = request.links(last);
     let page = ImagePage {

@@ -4,6 +4,7 @@ use crate::command::{Command, Outcome};
 use crate::image::{Image, ImageId, ManifestRoot, NodeId, UploadId, lifecycle};
 use crate::join;
 use crate::keyspace::{Fault, Read};
+use crate::node::TokenDigest;
 use crate::overlay::Overlay;
 use crate::query::{self, ImageQuery, Page, QueryError};
 use crate::refusal::Refusal;
@@ -59,6 +60,11 @@ impl<'a> Catalog<'a> {
     /// Whether any image names these bytes, or an upload in progress holds on to them.
     pub fn names_manifest(&self, root: &ManifestRoot) -> Result<bool, Fault> {
         table::is_named(self.read, root)
+    }
+
+    /// Whether such a join token was issued and is kept still, used or not.
+    pub fn knows_token(&self, token: &TokenDigest) -> Result<bool, Fault> {
+        Ok(table::token(self.read, token)?.is_some())
     }
 
     /// The nodes that have begun uploads and not finished them, each once, in order.

@@ -207,7 +207,7 @@ impl Image {
     }
 
     /// Bytes of the texts a client chose, which are what makes records differ in size.
-    pub(crate) fn text_bytes(&self) -> usize {
+    pub fn text_bytes(&self) -> usize {
         let properties = self.properties.iter().map(|(name, value)| name.len() + value.len());
         let tags = self.tags.iter().map(String::len);
         self.name.as_ref().map_or(0, String::len) + properties.chain(tags).sum::<usize>()

@@ -213,6 +213,12 @@ pub enum QueryError {
 }
 
 impl ImageQuery {
+    /// Whether the answer may take reading many more records than it holds, and so a while: where that would
+    /// hold others up, ask elsewhere.
+    pub fn may_scan(&self) -> bool {
+        plan::Plan::may_scan(self)
+    }
+
     /// The sort order completed to a total one, as Glance does: `created_at`, then `id` are
     /// appended unless present, in the one direction given, or descending if there were several.
     pub fn sort_with_tie_break(mut sort: Vec<(SortKey, Direction)>) -> Vec<(SortKey, Direction)> {

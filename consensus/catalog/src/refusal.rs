@@ -91,4 +91,12 @@ pub enum Refusal {
         /// How many may be.
         max: u32,
     },
+    /// Its name, tags and custom properties would together be longer than any record may be.
+    #[error("name, tags and custom properties of {bytes} bytes, at most {max} are allowed")]
+    RecordTooLarge {
+        /// Bytes there would be.
+        bytes: u32,
+        /// Bytes there may be.
+        max: u32,
+    },
 }

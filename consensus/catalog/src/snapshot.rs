@@ -8,8 +8,8 @@
 //! "PGCATALOG" version:u8   ( kind:u8 length:u32le postcard )*   0 count:u64le blake3:[u8; 32]
 //! ```
 //!
-//! The digest covers everything before it. [`restore`] reports damage before its caller may trust
-//! any batch it was handed, so callers write the batches aside and switch over at the end.
+//! The digest covers everything before it. [`restore`] hands batches out before it has read the digest, so
+//! callers that cannot write them aside [`check`] the whole first.
 
 use std::io;
 
@@ -86,10 +86,47 @@ pub fn write(read: &dyn Read, out: &mut dyn io::Write) -> Result<(), SnapshotErr
 
 /// Read a snapshot back as batches for an empty keyspace.
 ///
-/// The batches may be believed only if this returns `Ok`.
+/// The batches may be believed only if this returns `Ok`, which it does for whatever [`check`] accepts.
 pub fn restore(
     input: &mut dyn io::Read,
     sink: &mut dyn FnMut(Batch) -> Result<(), Fault>,
+) -> Result<(), SnapshotError> {
+    // Records of one snapshot do not depend on each other, so each batch starts from nothing.
+    let nothing = MemoryKeyspace::new();
+    let mut overlay = Overlay::new(&nothing);
+    let mut count = 0u64;
+    read_records(input, &mut |record| {
+        match record {
+            Record::Image(image) => index::replace(&mut overlay, None, Some(&image)),
+            Record::Tombstone(id, at) => table::put_tombstone(&mut overlay, &id, at),
+            Record::Claim(id, root) => table::put_claim(&mut overlay, &id, &root),
+            Record::Token(digest, token) => table::put_token(&mut overlay, &digest, &token),
+        }
+        count += 1;
+        if count.is_multiple_of(BATCH_RECORDS) {
+            sink(std::mem::replace(&mut overlay, Overlay::new(&nothing)).into_batch())?;
+        }
+        Ok(())
+    })?;
+    sink(overlay.into_batch())?;
+    Ok(())
+}
+
+/// Whether this release can read all of a snapshot back, before anything is given up for it.
+pub fn check(input: &mut dyn io::Read) -> Result<(), SnapshotError> {
+    read_records(input, &mut |_| Ok(()))
+}
+
+enum Record {
+    Image(Box<Image>),
+    Tombstone(ImageId, Timestamp),
+    Claim(ImageId, ManifestRoot),
+    Token(TokenDigest, JoinToken),
+}
+
+fn read_records(
+    input: &mut dyn io::Read,
+    take: &mut dyn FnMut(Record) -> Result<(), SnapshotError>,
 ) -> Result<(), SnapshotError> {
     let mut input = Checking { inner: input, hasher: blake3::Hasher::new() };
     if input.take::<9>()? != *MAGIC {
@@ -99,36 +136,19 @@ pub fn restore(
     if !(VERSION_MIN..=VERSION).contains(&version) {
         return Err(SnapshotError::UnknownVersion(version));
     }
-    // Records of one snapshot do not depend on each other, so each batch starts from nothing.
-    let nothing = MemoryKeyspace::new();
-    let mut overlay = Overlay::new(&nothing);
     let mut count = 0u64;
     loop {
         let [kind] = input.take()?;
-        match kind {
+        let record = match kind {
             END => break,
-            IMAGE => {
-                let image: Image = input.record()?;
-                index::replace(&mut overlay, None, Some(&image));
-            }
-            TOMBSTONE => {
-                let (id, at): (ImageId, Timestamp) = input.record()?;
-                table::put_tombstone(&mut overlay, &id, at);
-            }
-            CLAIM => {
-                let (id, root): (ImageId, ManifestRoot) = input.record()?;
-                table::put_claim(&mut overlay, &id, &root);
-            }
-            TOKEN => {
-                let (digest, token): (TokenDigest, JoinToken) = input.record()?;
-                table::put_token(&mut overlay, &digest, &token);
-            }
+            IMAGE => Record::Image(input.record()?),
+            TOMBSTONE => input.record().map(|(id, at)| Record::Tombstone(id, at))?,
+            CLAIM => input.record().map(|(id, root)| Record::Claim(id, root))?,
+            TOKEN => input.record().map(|(digest, token)| Record::Token(digest, token))?,
             _ => return Err(SnapshotError::Damaged),
-        }
+        };
+        take(record)?;
         count += 1;
-        if count.is_multiple_of(BATCH_RECORDS) {
-            sink(std::mem::replace(&mut overlay, Overlay::new(&nothing)).into_batch())?;
-        }
     }
     if u64::from_le_bytes(input.take()?) != count {
         return Err(SnapshotError::Damaged);
@@ -137,7 +157,6 @@ pub fn restore(
     if input.take::<32>()? != *digest.as_bytes() {
         return Err(SnapshotError::Damaged);
     }
-    sink(overlay.into_batch())?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use peerglass_catalog::testing::populate;
 
 use super::*;
 use crate::session::ProposalKey;
+use crate::snapshot::install::Unfit;
 use crate::snapshot::spool::{self, Title, Way};
 
 fn applied_at(index: u64) -> Applied {
@@ -114,9 +115,59 @@ async fn a_damaged_snapshot_leaves_the_state_alone() {
     let mut piece = spool::piece(&*receiver, Way::In, 0).unwrap().unwrap();
     piece[40] ^= 1;
     spool::keep(&*receiver, 0, piece).unwrap();
-    assert!(install::install(&receiver).await.is_err());
+    assert!(matches!(install::check(&receiver, title.clone()).await, Err(Unfit::NotWhole)));
     assert_eq!(entries(&receiver), before);
     assert_eq!(spool::expect(&*receiver, &title).unwrap(), 0);
+}
+
+/// F-C6: a snapshot of a release that writes another version, whole as it is, changes nothing here.
+#[tokio::test]
+async fn a_snapshot_that_this_release_cannot_read_leaves_the_state_alone() {
+    let (sender, receiver) = (populated(1, 70), populated(2, 9));
+    let title = spool::make(&sender, ()).await.unwrap();
+    let mut piece = spool::piece(&*sender, Way::Out, 0).unwrap().unwrap();
+    let at = piece.windows(9).position(|window| window == b"PGCATALOG").unwrap() + 9;
+    for (damage, says) in [(at, "version"), (5, "damaged")] {
+        let good = std::mem::replace(&mut piece[damage], 77);
+        let title = Title { pieces: 1, digest: *blake3::hash(&piece).as_bytes(), ..title.clone() };
+        spool::expect(&*receiver, &title).unwrap();
+        spool::keep(&*receiver, 0, piece.clone()).unwrap();
+        let before = entries(&receiver);
+        let refused = install::check(&receiver, title).await.unwrap_err();
+        assert!(matches!(&refused, Unfit::Unreadable(why) if why.contains(says)), "{refused}");
+        assert_eq!(entries(&receiver), before);
+        assert_eq!(Machine::open(Arc::clone(&receiver)).await.unwrap().applied.index(), 9);
+        piece[damage] = good;
+    }
+}
+
+/// Large records are answered a few at a time, and every one of them.
+#[tokio::test]
+async fn a_group_is_cut_where_its_answers_get_large() {
+    let state: Arc<dyn Keyspace> = Arc::new(MemoryKeyspace::new());
+    let mut machine = Machine::open(Arc::clone(&state)).await.unwrap();
+    let mut applied = machine.watch();
+    let entries = (1..=40u64).map(|index| {
+        let mut image = peerglass_catalog::testing::Dice(index).image(peerglass_catalog::Timestamp(1));
+        image.id = peerglass_catalog::ImageId::from_random([index as u8; 16]);
+        image.properties = [("large".to_owned(), "x".repeat(400 << 10))].into();
+        let limits = peerglass_catalog::Limits::default();
+        let command = peerglass_catalog::Command::CreateImage { image: Box::new(image), limits };
+        let key = ProposalKey { node: peerglass_catalog::NodeId(1), epoch: 1, sequence: index };
+        let payload = EntryPayload::Normal(Proposal { key, settled: 0, command });
+        (openraft::Entry { log_id: openraft::testing::log_id::<Types>(3, 1, index), payload }, None)
+    });
+    let mut group = entries.collect::<Vec<_>>().into_iter();
+    let mut cuts = Vec::new();
+    while group.len() > 0 {
+        machine.apply_some(&mut group).unwrap();
+        cuts.push(*applied.borrow_and_update());
+    }
+    assert_eq!(cuts, [21, 40], "8 MiB hold 20 of 400 KiB and begin the next");
+    let kept = keyspace::look(&*state, |read| {
+        peerglass_catalog::Catalog::new(read).image(&peerglass_catalog::ImageId::from_random([40; 16]))
+    });
+    assert!(kept.unwrap().is_some());
 }
 
 /// SC: the process dies in the middle of the installation. The next start finishes it.

@@ -24,6 +24,7 @@ use super::links::{LinkError, Links};
 use super::serve::Receiving;
 use super::wire::{self, Answer, FrameError, Request};
 use crate::raft::{Raft, Types, Vote};
+use crate::snapshot::install::{self, Unfit};
 use crate::snapshot::spool::{self, PIECE_BYTES, Title, Way};
 use crate::snapshot::{RaftSnapshot, SnapshotData};
 
@@ -69,6 +70,8 @@ pub(crate) enum SnapshotError {
     Stalled,
     #[error("the peer gave no fitting answer")]
     Unexpected,
+    #[error("it is not fit to be installed: {0}")]
+    Unfit(#[from] Unfit),
     #[error("it could not be installed: {0}")]
     Install(io::Error),
 }
@@ -148,10 +151,7 @@ pub(crate) async fn receive(
         }
         spool::keep(&**state, number, piece)?;
     }
-    if !spool::is_whole(&**state, &title)? {
-        spool::drop_spool(&**state, Way::In)?;
-        return Err(SnapshotError::Unexpected);
-    }
+    install::check(state, title.clone()).await?;
     let data = SnapshotData::Received { state: Arc::clone(state), _alone: alone };
     let snapshot: RaftSnapshot = openraft::Snapshot { meta: title.meta, snapshot: data };
     let installed = raft.install_full_snapshot(vote, snapshot).await;

@@ -1,6 +1,6 @@
 //! Replacing the whole state by a received snapshot: all or nothing, whenever the process dies.
 //!
-//! The spool is checked whole and synced first. Then a mark says that the state is being replaced, the
+//! The spool is checked first: that it is whole, and that this release can read all of it. It is synced. Then a mark says that the state is being replaced, the
 //! old state is dropped, the new one written batch by batch, and the last batch puts the applied mark
 //! and takes the mark away. A start that finds the mark does it all again from the spool.
 
@@ -35,14 +35,46 @@ pub(crate) fn is_under_way(state: &dyn Read) -> Result<bool, Fault> {
     Ok(state.get(INSTALLING)?.is_some())
 }
 
-/// Install the incoming spool. It stays until the next one comes.
+/// Why a received spool is not installed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// A piece is missing, or they are not what the title says.
+    #[error("a piece is missing or wrong")]
+    NotWhole,
+    /// Whoever made it is of another release, or made it wrongly.
+    #[error("this release cannot read it: {0}")]
+    Unreadable(String),
+    /// This disk.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+}
+
+/// Check all of the incoming spool, where that may take long. One that is unfit is dropped.
+pub(crate) async fn check(state: &Arc<dyn Keyspace>, title: Title) -> Result<(), Unfit> {
+    let (done, checked) = tokio::sync::oneshot::channel();
+    let work = move |read: &dyn Read| {
+        let _ = done.send(check_in(read, &title)); // whoever waited may have gone
+    };
+    Arc::clone(state).view_apart(Box::new(work)).await;
+    let checked = checked.await.map_err(|_| damaged("it was not checked"))?;
+    if let Err(Unfit::NotWhole | Unfit::Unreadable(_)) = &checked {
+        spool::drop_spool(&**state, Way::In)?;
+    }
+    checked
+}
+
+fn check_in(read: &dyn Read, title: &Title) -> Result<(), Unfit> {
+    if !spool::is_whole(read, title)? {
+        return Err(Unfit::NotWhole);
+    }
+    let mut input = PieceReader::new(read, Way::In, title);
+    read_head(&mut input).map_err(|fault| Unfit::Unreadable(fault.to_string()))?;
+    snapshot::check(&mut input).map_err(|error| Unfit::Unreadable(error.to_string()))
+}
+
+/// Install the incoming spool, which was [checked](check). It stays until the next one comes.
 pub(crate) async fn install(state: &Arc<dyn Keyspace>) -> Result<(), Fault> {
     let title = spool::title(&**state, Way::In)?.ok_or_else(|| damaged("nothing was received"))?;
-    if !spool::is_whole(&**state, &title)? {
-        // Whoever sends it next begins with its first piece.
-        spool::drop_spool(&**state, Way::In)?;
-        return Err(damaged("a piece is missing or wrong"));
-    }
     let mut mark = Batch::default();
     mark.put(INSTALLING.to_vec(), encode(&()));
     state.write(mark)?;

@@ -173,7 +173,7 @@ pub(crate) fn expect(state: &dyn Keyspace, title: &Title) -> Result<u32, Fault> 
 }
 
 /// Whether everything that `title` names is here and is what it says.
-pub(crate) fn is_whole(state: &dyn Keyspace, title: &Title) -> Result<bool, Fault> {
+pub(crate) fn is_whole(state: &(impl Read + ?Sized), title: &Title) -> Result<bool, Fault> {
     let mut hasher = blake3::Hasher::new();
     for number in 0..title.pieces {
         let Some(piece) = piece(state, Way::In, number)? else { return Ok(false) };
@@ -190,13 +190,13 @@ pub(crate) fn keep(state: &dyn Keyspace, number: u32, bytes: Vec<u8>) -> Result<
 }
 
 /// Write `from` down and have `to` receive it, where both are in one process.
-pub(crate) async fn copy(from: &Arc<dyn Keyspace>, to: &dyn Keyspace) -> Result<(), Fault> {
+pub(crate) async fn copy(from: &Arc<dyn Keyspace>, to: &dyn Keyspace) -> Result<Title, Fault> {
     let title = make(from, ()).await?;
     for number in expect(to, &title)?..title.pieces {
         let piece = piece(&**from, Way::Out, number)?;
         keep(to, number, piece.ok_or_else(|| Fault::Io(io::ErrorKind::UnexpectedEof.into()))?)?;
     }
-    Ok(())
+    Ok(title)
 }
 
 /// Drop a spool.

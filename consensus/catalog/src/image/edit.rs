@@ -58,6 +58,10 @@ pub enum Presence {
     Present,
 }
 
+/// Most bytes of name, tags and custom properties in one record. One request can carry about as much; what
+/// many requests add up to is written again, and answered again, with every further change.
+pub(crate) const RECORD_TEXT_BYTES_MAX: usize = 512 << 10;
+
 /// Quotas per image; `None` is unlimited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
@@ -87,6 +91,13 @@ impl Limits {
             && grew(tags, before.map(|image| saturating_count(image.tags.len())))
         {
             return Err(Refusal::TooManyTags { count: tags, max });
+        }
+        let (bytes, max) = (image.text_bytes(), RECORD_TEXT_BYTES_MAX);
+        if bytes > max && before.is_none_or(|before| bytes > before.text_bytes()) {
+            return Err(Refusal::RecordTooLarge {
+                bytes: saturating_count(bytes),
+                max: saturating_count(max),
+            });
         }
         Ok(())
     }

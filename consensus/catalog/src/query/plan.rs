@@ -60,6 +60,13 @@ impl Plan {
         }
     }
 
+    /// Whether answering `query` may take reading more records than the page holds.
+    pub(super) fn may_scan(query: &ImageQuery) -> bool {
+        let by_lookup = usize::from(Lookup::choose(&query.filters).is_some());
+        let by_scope = usize::from(query.viewer.admin && wanted_owners(&query.filters).is_some());
+        Self::of(query, None).order == Order::Other || query.filters.len() > by_lookup + by_scope
+    }
+
     /// What follows the prefix in an entry of `image`, where the order is the wanted one.
     pub(super) fn suffix_of(key: Option<SortKey>, image: &Image) -> Vec<u8> {
         let mut suffix = Vec::new();

@@ -7,7 +7,18 @@ use crate::image::{Image, Status, Timestamp, Visibility};
 
 const MICROSECONDS: i64 = 1_000_000;
 
-/// Whether `image` belongs in the list that `query` asks for.
+/// The query with what [`is_wanted`] relies on: the values of each filter in order.
+pub(super) fn ready(query: &ImageQuery) -> ImageQuery {
+    let mut query = query.clone();
+    for filter in &mut query.filters {
+        if let Filter::Text { any_of, .. } = filter {
+            any_of.sort_unstable();
+        }
+    }
+    query
+}
+
+/// Whether `image` belongs in the list that `query`, made [`ready`], asks for.
 pub(super) fn is_wanted(query: &ImageQuery, image: &Image) -> bool {
     // `killed` is a ghost of old Glances and is never listed.
     image.status != Status::Killed
@@ -31,9 +42,8 @@ fn has_wanted_visibility(query: &ImageQuery, image: &Image) -> bool {
 
 fn holds(filter: &Filter, image: &Image) -> bool {
     match filter {
-        Filter::Text { field, any_of } => {
-            text(*field, image).is_some_and(|text| any_of.iter().any(|wanted| wanted == text))
-        }
+        Filter::Text { field, any_of } => text(*field, image)
+            .is_some_and(|text| any_of.binary_search_by(|wanted| wanted.as_str().cmp(text)).is_ok()),
         Filter::Number { field, comparison, value } => {
             number(*field, image).is_some_and(|number| comparison.holds(number.cmp(value)))
         }

@@ -239,3 +239,24 @@ fn quotas_count_what_would_be_there() {
     );
     world.edit(id, vec![Edit::AddTag("a".into())]).unwrap();
 }
+
+/// What many requests add up to is bounded too, and what is too large already can shrink.
+#[test]
+fn a_record_does_not_grow_beyond_any_request() {
+    let world = World::new();
+    let id = world.create();
+    let limits = Limits::default();
+    let set = |name: &str, bytes: usize| {
+        let value = "x".repeat(bytes);
+        let edits = vec![Edit::SetProperty { name: name.to_owned(), value, presence: Presence::Any }];
+        world.run(Command::EditImage { image: id, edits, limits, at: AT })
+    };
+    assert!(set("a", 300 << 10).is_ok());
+    assert!(matches!(set("b", 300 << 10), Err(Refusal::RecordTooLarge { max: 524_288, .. })));
+    assert!(set("b", 200 << 10).is_ok());
+    assert!(set("a", 200 << 10).is_ok());
+    let mut large = blank(Dice(2).image_id());
+    large.properties = [("p".to_owned(), "x".repeat(600 << 10))].into();
+    let created = world.run(Command::CreateImage { image: Box::new(large), limits });
+    assert!(matches!(created, Err(Refusal::RecordTooLarge { .. })));
+}
