@@ -209,7 +209,9 @@ fn refusal_status(step: Step, refusal: &Refusal) -> StatusCode {
         }
         Refusal::Protected(_) | Refusal::FormatsFrozen { .. } => StatusCode::FORBIDDEN,
         Refusal::NoSuchTag { .. } => StatusCode::NOT_FOUND,
-        Refusal::TooManyProperties { .. } | Refusal::TooManyTags { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        Refusal::TooManyProperties { .. } | Refusal::TooManyTags { .. } | Refusal::RecordTooLarge { .. } => {
+            StatusCode::PAYLOAD_TOO_LARGE
+        }
         Refusal::NoSuchToken | Refusal::TokenExpired | Refusal::TokenUsed => StatusCode::FORBIDDEN,
         Refusal::TooManyTokens { .. } => StatusCode::CONFLICT,
     }
@@ -238,6 +240,7 @@ fn cluster_status(problem: &ClusterProblem) -> StatusCode {
             | ChangeError::IdTaken(_)
             | ChangeError::Behind { .. }
             | ChangeError::NotAVoter(_)
+            | ChangeError::NoMajorityLeft { .. }
             | ChangeError::LastVoter(_),
         ) => StatusCode::CONFLICT,
     }

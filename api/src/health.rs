@@ -1,7 +1,7 @@
 //! Health for load balancers and supervisors, without sign-in.
 //!
 //! `/healthcheck` is Glance's: may this node get traffic. `/livez`: does the process run. `/readyz`:
-//! can it answer from the catalog now.
+//! may it get traffic, and can it answer from the catalog now.
 
 use std::time::Duration;
 
@@ -52,6 +52,9 @@ fn refusal(api: &Api) -> Option<&'static str> {
 }
 
 async fn unready(api: &Api) -> Option<&'static str> {
+    if let Some(reason) = refusal(api) {
+        return Some(reason);
+    }
     match tokio::time::timeout(READY_WITHIN, api.consensus.read(|_| ())).await {
         Ok(Ok(())) => None,
         Ok(Err(_)) | Err(_) => Some("CATALOG UNAVAILABLE"),

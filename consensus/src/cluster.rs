@@ -7,9 +7,9 @@ use openraft::Instant as _;
 use openraft::async_runtime::watch::WatchReceiver;
 use peerglass_catalog::keyspace::{self, Direction, KeyRange};
 use peerglass_catalog::{
-    Command, Fault, NodeEntry, NodeId, NodeRole, Outcome, PeerKey, Timestamp, TokenDigest,
+    Catalog, Command, Fault, NodeEntry, NodeId, NodeRole, Outcome, PeerKey, Refusal, Timestamp, TokenDigest,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{ConsensusError, SubmitError};
@@ -30,10 +30,12 @@ pub struct ClusterStatus {
     /// Which cluster.
     pub cluster: String,
     /// This node.
+    #[serde(serialize_with = "as_text")]
     pub node: u64,
     /// Raft's term.
     pub term: u64,
     /// Who leads, as far as this node knows.
+    #[serde(serialize_with = "as_text_if_any")]
     pub leader: Option<u64>,
     /// Index of the last entry of this node's log.
     pub last_log: u64,
@@ -53,6 +55,7 @@ pub struct ClusterStatus {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MemberStatus {
     /// The id of its log.
+    #[serde(serialize_with = "as_text")]
     pub node: u64,
     /// Its key, as a libp2p peer id.
     pub peer: String,
@@ -70,6 +73,18 @@ pub struct MemberStatus {
     pub lag: Option<u64>,
     /// Milliseconds since it last answered; only the leader knows.
     pub silent_ms: Option<u64>,
+}
+
+/// Node ids use all 64 bits, and many readers of JSON keep 53 of a number.
+fn as_text<S: Serializer>(node: &u64, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(node)
+}
+
+fn as_text_if_any<S: Serializer>(node: &Option<u64>, to: S) -> Result<S::Ok, S::Error> {
+    match node {
+        Some(node) => to.collect_str(node),
+        None => to.serialize_none(),
+    }
 }
 
 /// What a node that joins has to know.
@@ -205,6 +220,13 @@ impl Consensus {
         (key, address): (PeerKey, String),
         at: Timestamp,
     ) -> Result<Admission, AdmitError> {
+        // Whoever makes a secret up must not have every node write that down.
+        let known = |catalog: &Catalog<'_>| catalog.knows_token(&token);
+        let failed = |error: ConsensusError| AdmitError::Token(error.into());
+        let known_here = self.read_stale(known).map_err(failed)?.0.map_err(|fault| failed(fault.into()))?;
+        if !known_here && !self.read(known).await.map_err(failed)?.map_err(|fault| failed(fault.into()))? {
+            return Err(AdmitError::Token(SubmitError::Refused(Refusal::NoSuchToken)));
+        }
         let redeemed = self.submit(Command::RedeemToken { token, key, node, at }).await?;
         let Outcome::Admitted(grant) = redeemed else {
             return Err(ChangeError::Unavailable.into());

@@ -49,7 +49,7 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
             relocate(&consensus).await;
             finish_joint(&consensus).await;
             if settings.voters > 0 {
-                promote(&consensus, settings.voters).await;
+                spread_votes(&consensus, settings.voters).await;
             }
         } else if consensus.silence() > SILENCE_MAX
             || consensus.silence() > INTERVAL && consensus.heard_of_newer_members()
@@ -142,7 +142,7 @@ async fn finish_joint(consensus: &Consensus) {
     }
 }
 
-async fn promote(consensus: &Consensus, wanted: usize) {
+async fn spread_votes(consensus: &Consensus, wanted: usize) {
     let raft = consensus.raft();
     let members = membership::effective(raft);
     let status = consensus.status();
@@ -154,14 +154,20 @@ async fn promote(consensus: &Consensus, wanted: usize) {
     let ready = ready.map(|member| member.node).collect();
     let nodes: Vec<_> = members.nodes().map(|(node, entry)| (*node, entry.clone())).collect();
     let promoted: BTreeSet<u64> = spread::promotions(&nodes, &voters, &ready, wanted).into_iter().collect();
-    if promoted.is_empty() {
+    let mut voting: BTreeSet<u64> = voters.union(&promoted).copied().collect();
+    if promoted.is_empty() && voters.len() == wanted {
+        let Some((out, into)) = spread::exchange(&nodes, &voters, &ready, *raft.node_id()) else { return };
+        voting.remove(&out);
+        voting.insert(into);
+    }
+    if voting == voters {
         return;
     }
-    let change = raft.change_membership(ChangeMembers::AddVoterIds(promoted.clone()), true);
+    let change = raft.change_membership(ChangeMembers::ReplaceAllVoters(voting.clone()), true);
     match tokio::time::timeout(membership::CHANGE_WAIT, change).await {
-        Ok(Ok(_)) => tracing::info!(?promoted, "more nodes vote now"),
-        Ok(Err(error)) => tracing::debug!(%error, "nodes were not promoted"),
-        Err(_) => tracing::warn!("a promotion of nodes takes long"),
+        Ok(Ok(_)) => tracing::info!(?voting, "other nodes vote now"),
+        Ok(Err(error)) => tracing::debug!(%error, "who votes was not changed"),
+        Err(_) => tracing::warn!("a change of who votes takes long"),
     }
 }
 

@@ -22,6 +22,12 @@ use crate::raft::{Membership, Raft};
 /// How long a change may take before its outcome is reported as unknown.
 pub(crate) const CHANGE_WAIT: Duration = Duration::from_secs(8);
 
+/// How long a promotion waits for a node to catch up.
+const CATCH_UP_WAIT: Duration = Duration::from_secs(5);
+
+/// A voter that has not answered for this long is not counted on.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+
 /// How long a node may be behind and still become a voter: it has to answer at once then.
 const CATCH_UP_ENTRIES_MAX: u64 = 64;
 
@@ -68,6 +74,17 @@ pub enum ChangeError {
     /// Without it nobody would be left to vote.
     #[error("node {0} is the last voter; promote another node first")]
     LastVoter(u64),
+    /// The voters left over would not be able to agree on anything, this change included.
+    #[error(
+        "without node {node} most voters would be silent ones ({silent:?}), and nothing could be written any more; \
+         bring those back first, or remove them"
+    )]
+    NoMajorityLeft {
+        /// Which node was to stop voting.
+        node: u64,
+        /// Voters that have not answered lately.
+        silent: Vec<u64>,
+    },
     /// No leader, or no majority in time. The change may be done yet.
     #[error("no majority of the cluster answers; the change may be done yet")]
     Unavailable,
@@ -162,9 +179,13 @@ async fn promote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
         return finish_joint(raft).await;
     }
     // A voter that lacks half of the log would make every write wait for it.
+    let patience = Instant::now() + CATCH_UP_WAIT;
     loop {
         match behind(raft, node.0) {
             Some(behind) if behind <= CATCH_UP_ENTRIES_MAX => break,
+            Some(behind) if Instant::now() >= patience => {
+                return Err(ChangeError::Behind { node: node.0, behind });
+            }
             _ => sleep(Duration::from_millis(100)).await,
         }
     }
@@ -186,6 +207,9 @@ async fn demote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
     if voters == [node.0] {
         return Err(ChangeError::LastVoter(node.0));
     }
+    if voters.contains(&node.0) {
+        check_majority_without(raft, node.0, &voters).await?;
+    }
     // First the wish, so that it is not promoted again by itself.
     let entry = NodeEntry { role: NodeRole::Learner, ..entry };
     apply(raft, ChangeMembers::SetNodes(BTreeMap::from([(node.0, entry)])), true).await?;
@@ -193,6 +217,29 @@ async fn demote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
         apply(raft, ChangeMembers::RemoveVoters(BTreeSet::from([node.0])), true).await?;
     }
     Ok(())
+}
+
+/// Refuse a change after which no majority of the voters would answer: it could not even be completed. A new
+/// leader has to hear of them first.
+async fn check_majority_without(raft: &Raft, node: u64, voters: &[u64]) -> Result<(), ChangeError> {
+    let patience = Instant::now() + ANSWERS_WITHIN;
+    loop {
+        let metrics = raft.metrics().borrow_watched().clone();
+        let now = <openraft::TokioInstant as openraft::Instant>::now();
+        let answers = |voter: u64| {
+            let heard = metrics.heartbeat.as_ref().and_then(|nodes| nodes.get(&voter)?.as_ref());
+            voter == metrics.id || heard.is_some_and(|at| now - **at <= ANSWERS_WITHIN)
+        };
+        let left = voters.iter().copied().filter(|voter| *voter != node);
+        let (answering, silent): (Vec<u64>, Vec<u64>) = left.partition(|voter| answers(*voter));
+        if answering.len() > silent.len() {
+            return Ok(());
+        }
+        if Instant::now() >= patience {
+            return Err(ChangeError::NoMajorityLeft { node, silent });
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
 }
 
 async fn remove(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {

@@ -84,6 +84,25 @@ async fn members_are_promoted_led_by_another_demoted_and_removed() {
     lab.stop().await;
 }
 
+/// With one voter down, losing another would stop the cluster for good; losing the one that is down would not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_voter_without_which_nothing_could_be_written_stays() {
+    let mut lab = Lab::start(3).await;
+    lab.wait_for_voters(3).await;
+    let leader = lab.leader().await;
+    let (up, down) = ((leader + 1) % 3, (leader + 2) % 3);
+    let name = |node: usize| lab.peer_address(node).to_string();
+    let (up, down_name) = (name(up), name(down));
+    lab.kill(down).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(lab.manage(leader, "POST", &format!("{up}/demote")).await, 409);
+    assert_eq!(lab.manage(leader, "DELETE", &up).await, 409);
+    lab.create(leader, "it goes on").await;
+    assert_eq!(lab.manage(leader, "DELETE", &down_name).await, 204);
+    lab.create(leader, "and on").await;
+    lab.stop().await;
+}
+
 /// A laptop's node becomes the first of a cluster by opening a peer port, and a node may move.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_alone_opens_a_port_and_a_member_moves() {

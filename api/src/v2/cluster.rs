@@ -101,20 +101,30 @@ pub(crate) async fn transfer_leader(call: Call) -> Answer {
 }
 
 /// `DELETE /v2/cluster/members/{member}`: remove it. Its uploads are given up, because nobody else can
-/// finish them, and so is its token.
+/// finish them, and so is its token. Asked again by the node id, it completes what was left half done.
 pub(crate) async fn remove(call: Call) -> Answer {
-    let node = member(&call)?;
+    let node = match member(&call) {
+        Err(ApiError::Cluster(ClusterProblem::NoSuchMember(name))) => {
+            if let Ok(node) = name.parse() {
+                forget(&call, NodeId(node)).await?;
+            }
+            return Err(ClusterProblem::NoSuchMember(name).into());
+        }
+        found => found?,
+    };
     done(call.api.consensus.remove(node).await)?;
-    // The node that is asked may be the one that left. The leader gives lost uploads up by itself.
-    let forgotten = call.submit(Step::Record, Command::ForgetNode { node, at: call.api.now() }).await;
-    if let Err(error) = forgotten {
-        tracing::warn!(
-            node = node.0,
-            error = &error as &dyn std::error::Error,
-            "a removed node is not forgotten yet"
-        );
+    // The node that is asked may be the one that left, and then has nobody to tell.
+    match forget(&call, node).await {
+        Err(error) if node != call.api.consensus.node() => return Err(error),
+        Err(error) => tracing::warn!(node = node.0, %error, "this node was removed and is not forgotten yet"),
+        Ok(()) => {}
     }
     Ok(no_content())
+}
+
+async fn forget(call: &Call, node: NodeId) -> Result<(), ApiError> {
+    let command = Command::ForgetNode { node, at: call.api.now() };
+    call.submit(Step::Record, command).await.map(|_| ())
 }
 
 fn done(result: Result<(), ChangeError>) -> Answer {

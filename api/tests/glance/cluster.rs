@@ -28,7 +28,7 @@ async fn a_node_alone_describes_itself_and_cannot_remove_itself() {
     let members = status["status"]["members"].as_array().unwrap().clone();
     assert_eq!(members.len(), 1);
     assert_eq!(status["status"]["leader"], members[0]["node"]);
-    let id = members[0]["node"].as_u64().unwrap();
+    let id = members[0]["node"].as_str().unwrap();
     for (method, action) in [("DELETE", ""), ("POST", "/demote")] {
         let path = format!("/v2/cluster/members/{id}{action}");
         node.send(method, &path, "").await.expect(409); // the last voter

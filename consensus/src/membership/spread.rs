@@ -3,9 +3,10 @@
 //! An operator says how many voters he wants; nodes that may vote are promoted until there are that
 //! many, those first whose site has the fewest voters, then whose rack has. An even number of voters
 //! bears no more losses than the odd number below it, so promotions come in such numbers that the count
-//! ends odd. Nobody is demoted by this.
+//! ends odd. Once there are as many as wanted, a voter is exchanged for a follower where that spreads the
+//! same number over more sites, or over more racks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use peerglass_catalog::{NodeEntry, NodeRole};
 
@@ -43,6 +44,39 @@ pub(crate) fn promotions(
     chosen
 }
 
+/// A voter and the follower to vote in its place, if that spreads the voters better. Never `leader`: its
+/// site has another voter to give, or it would not be crowded. One that does not answer goes first.
+pub(crate) fn exchange(
+    nodes: &[(u64, NodeEntry)],
+    voters: &BTreeSet<u64>,
+    ready: &BTreeSet<u64>,
+    leader: u64,
+) -> Option<(u64, u64)> {
+    let crowding = |voting: &BTreeSet<u64>| {
+        let (mut sites, mut racks) = (BTreeMap::new(), BTreeMap::new());
+        for (_, entry) in nodes.iter().filter(|(node, _)| voting.contains(node)) {
+            *sites.entry(&entry.site).or_insert(0_u64) += 1;
+            *racks.entry((&entry.site, &entry.rack)).or_insert(0_u64) += 1;
+        }
+        let squares = |count: &u64| count * count;
+        (sites.values().map(squares).sum::<u64>(), racks.values().map(squares).sum::<u64>())
+    };
+    let may_vote = |(node, entry): &&(u64, NodeEntry)| {
+        entry.role == NodeRole::Voter && !voters.contains(node) && ready.contains(node)
+    };
+    let candidates: Vec<u64> = nodes.iter().filter(may_vote).map(|(node, _)| *node).collect();
+    let leaving = voters.iter().copied().filter(|voter| *voter != leader);
+    let pairs = leaving.flat_map(|out| candidates.iter().map(move |into| (out, *into)));
+    let best = pairs.map(|(out, into)| {
+        let mut voting = voters.clone();
+        voting.remove(&out);
+        voting.insert(into);
+        (crowding(&voting), ready.contains(&out), out, into)
+    });
+    let (crowded, _, out, into) = best.min()?;
+    (crowded < crowding(voters)).then_some((out, into))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +95,26 @@ mod tests {
         assert_eq!(promotions(&nodes, &ids(&[1]), &ids(&[2, 3, 4, 5]), 3), [4, 5]);
         let five = promotions(&nodes, &ids(&[1]), &ids(&[2, 3, 4, 5]), 5);
         assert_eq!(five, [4, 5, 2, 3]);
+    }
+
+    /// Three voters of one site move out of it as other sites come, one at a time, and then stay.
+    #[test]
+    fn voters_move_to_sites_that_come_later() {
+        let nodes = [node(1, "a"), node(2, "a"), node(3, "a"), node(4, "b"), node(5, "c")];
+        let ready = ids(&[1, 2, 3, 4, 5]);
+        assert_eq!(exchange(&nodes, &ids(&[1, 2, 3]), &ready, 2), Some((1, 4)), "the leader stays");
+        assert_eq!(
+            exchange(&nodes, &ids(&[1, 2, 3]), &ids(&[1, 2, 4]), 2),
+            Some((3, 4)),
+            "the silent one goes"
+        );
+        assert_eq!(exchange(&nodes, &ids(&[2, 3, 4]), &ready, 2), Some((3, 5)));
+        assert_eq!(exchange(&nodes, &ids(&[2, 4, 5]), &ready, 2), None, "nothing to gain");
+        assert_eq!(exchange(&nodes, &ids(&[1, 2, 3]), &ids(&[1, 2, 3]), 1), None, "nobody is ready");
+        let mut learners = nodes.clone();
+        learners[3].1.role = NodeRole::Learner;
+        learners[4].1.role = NodeRole::Learner;
+        assert_eq!(exchange(&learners, &ids(&[1, 2, 3]), &ready, 1), None, "nobody may vote");
     }
 
     /// Two voters bear no loss, as one does, and need both to write.

@@ -22,12 +22,13 @@ pub(super) fn of(document: &Value) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", line.trim_end());
     }
-    let leader = status["leader"].as_u64().map_or("nobody".to_owned(), |leader| leader.to_string());
+    let leader = status["leader"].as_str().unwrap_or("nobody");
+    let stored_mib = document["stored_bytes"].as_u64().unwrap_or(0) >> 20;
     let _ = writeln!(
         text,
-        "cluster {}, asked node {}, version {}\nterm {}, led by {leader}; log to {}, committed to {}, applied to {}",
+        "cluster {}, asked node {}, version {}, {stored_mib} MiB of images stored on it\nterm {}, led by {leader}; log to {}, committed to {}, applied to {}",
         word(&status["cluster"]),
-        status["node"],
+        word(&status["node"]),
         word(&document["version"]),
         status["term"],
         status["last_log"],
@@ -46,7 +47,7 @@ fn row(status: &Value, member: &Value) -> [String; 8] {
         (false, false, _) => "learner",
     };
     [
-        member["node"].to_string(),
+        word(&member["node"]).to_owned(),
         word(&member["peer"]).to_owned(),
         or_dash(word(&member["address"])),
         or_dash(word(&member["site"])),
