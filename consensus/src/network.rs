@@ -7,9 +7,10 @@
 //!
 //! * [`links`] keeps one outgoing connection to each node and asks over it;
 //! * [`client`] is openraft's network on top of that, and [`commits`] spares it messages;
-//! * [`serve`] answers;
+//! * [`serve`] answers, and `belief` says what it takes from nobody;
 //! * [`wire`] is what goes over the wire.
 
+mod belief;
 pub(crate) mod client;
 pub(crate) mod commits;
 pub(crate) mod links;

@@ -16,6 +16,7 @@ use peerglass_catalog::keyspace::Keyspace;
 use peerglass_catalog::{NodeEntry, NodeId};
 use tokio::time::Instant;
 
+use super::belief;
 use super::links::{LinkError, Links};
 use super::snapshot::{self, Pace};
 use super::wire::{self, Answer, Request};
@@ -64,10 +65,17 @@ impl RaftNetworkFactory<Types> for Network {
 impl Client {
     async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, RPCError<Types>> {
         let deadline = Instant::now() + option.soft_ttl().max(PATIENCE_MIN) + time_for(&request);
-        self.links.ask((self.node, &self.entry), &request, deadline).await.map_err(|error| match error {
+        let answer = self.links.ask((self.node, &self.entry), &request, deadline).await;
+        let answer = answer.map_err(|error| match error {
             LinkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
             LinkError::NoAnswer { .. } => RPCError::Network(NetworkError::new(&error)),
-        })
+        })?;
+        let term = belief::vote_of_request(&request).map_or(0, |vote| vote.leader_id.term);
+        if !belief::is_believable(belief::vote_of_answer(&answer), term) {
+            tracing::warn!(node = self.node.0, "a peer is not believed: its term is beyond any that can be");
+            return Err(unexpected());
+        }
+        Ok(answer)
     }
 }
 

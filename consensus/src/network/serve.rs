@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{Fatal, RaftError};
 use peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
-use peerglass_catalog::{NodeId, PeerKey};
+use peerglass_catalog::{NodeId, NodeRole, PeerKey};
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::belief;
 use super::links::{CLOSE_AMNESIA, CLOSE_REFUSED};
 use super::snapshot;
 use super::wire::{self, Answer, FrameError, Greeting, NotWelcome, Request, Welcome};
@@ -124,6 +126,9 @@ impl Consensus {
         if *self.links().amnesia().borrow() {
             return; // this node ends in a moment, and promises nothing more
         }
+        if let Some(lie) = self.lie(from, &request) {
+            return tracing::warn!(node = from.0, "a peer is not believed: {lie}");
+        }
         let answer = if let Request::Snapshot { vote, title } = request {
             if vote.leader_id.voted_for != from.0 || !vote.committed {
                 return tracing::warn!(node = from.0, "a peer sends a snapshot for another one");
@@ -142,6 +147,22 @@ impl Consensus {
         if let Err(error) = wire::send(&mut out, &answer).await {
             tracing::debug!(node = from.0, %error, "an answer was not sent");
         }
+    }
+
+    /// What is wrong with a request that no honest member sends.
+    fn lie(&self, from: NodeId, request: &Request) -> Option<&'static str> {
+        let term = self.raft().metrics().borrow_watched().current_term;
+        if !belief::is_believable(belief::vote_of_request(request), term) {
+            return Some("its term is beyond any that this cluster can have reached");
+        }
+        let elects = matches!(request, Request::Vote(_) | Request::PreVote(_));
+        // Its own log may not say yet that it has to follow only.
+        let follows = || {
+            let members = membership::effective(self.raft());
+            let votes = members.voter_ids().any(|voter| voter == from.0);
+            !votes && members.get_node(&from.0).is_some_and(|entry| entry.role == NodeRole::Learner)
+        };
+        (elects && follows()).then_some("it asks for votes and is to follow only")
     }
 
     async fn reply(&self, from: NodeId, request: Request) -> Answer {

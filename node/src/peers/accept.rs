@@ -16,6 +16,7 @@ use peerglass_catalog::PeerKey;
 use peerglass_consensus::Consensus;
 use peerglass_transfer::Transfer;
 use quinn::{Connection, Incoming, VarInt};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -31,12 +32,15 @@ const HANDSHAKES_MAX: usize = 1_024;
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Nodes that may be at the door at once.
-const JOINING_MAX: usize = 8;
+/// Nodes that may be at the door at once, from everywhere and from one address.
+const JOINING_MAX: usize = 64;
+const JOINING_PER_ADDRESS_MAX: usize = 4;
+/// How many of them are decided on at once, which takes a majority of the cluster each time.
+const DECIDING_MAX: usize = 8;
 /// How often it is looked whether a connected node is still a member.
 const MEMBER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Pause between two lines about strangers.
-const STRANGER_LOG_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause between two lines about whoever was refused.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 const CLOSE_REFUSED: VarInt = VarInt::from_u32(1);
 
@@ -52,20 +56,24 @@ pub(crate) struct Doors {
 struct Counts {
     handshakes: usize,
     joining: usize,
+    joining_by_address: BTreeMap<IpAddr, usize>,
     by_address: BTreeMap<IpAddr, usize>,
-    /// When strangers may be written about again, and how many were not since.
+    /// When the refused may be written about again, and how many were not since.
     quiet_until: Option<Instant>,
     unlogged: u64,
 }
 
 /// What the connections of one port share.
-#[derive(Clone, Default)]
-struct Tally(Arc<Mutex<Counts>>);
+#[derive(Clone)]
+struct Tally {
+    counts: Arc<Mutex<Counts>>,
+    deciding: Arc<Semaphore>,
+}
 
 impl Doors {
     /// Accept connections until `stop`, then close them all.
     pub(crate) async fn run(self, port: PeerPort, stop: CancellationToken) {
-        let tally = Tally::default();
+        let tally = Tally { counts: Arc::default(), deciding: Arc::new(Semaphore::new(DECIDING_MAX)) };
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -120,13 +128,21 @@ impl Doors {
         };
         match purpose {
             Purpose::Join => {
-                let Some(_place) = tally.join_place() else {
+                let remote = connection.remote_address();
+                let Some(_place) = tally.join_place(remote.ip()) else {
                     return connection.close(CLOSE_REFUSED, b"too many join at once");
                 };
-                admit::admit(connection, key, self.consensus, self.now).await;
+                let through = (self.consensus, self.now);
+                let refused = admit::admit(connection, key, through, &tally.deciding).await;
+                if let (Some(why), Some(more)) = (&refused, refused.as_ref().and_then(|_| tally.may_log())) {
+                    tracing::warn!(peer = %key, %remote, more, "did not admit a node: {why}");
+                }
             }
             Purpose::Raft | Purpose::Chunks if self.consensus.member_with(key).is_none() => {
-                tally.log_stranger(key, &connection);
+                if let Some(more) = tally.may_log() {
+                    let remote = connection.remote_address();
+                    tracing::warn!(peer = %key, %remote, more, "refused a stranger: its key is no member's");
+                }
                 connection.close(CLOSE_REFUSED, b"not a member");
             }
             Purpose::Raft => self.consensus.serve(connection, key).await,
@@ -153,37 +169,53 @@ impl Doors {
 
 impl Tally {
     fn locked(&self) -> std::sync::MutexGuard<'_, Counts> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn join_place(&self) -> Option<Joining> {
+    fn join_place(&self, address: IpAddr) -> Option<Joining> {
         let mut counts = self.locked();
-        if counts.joining >= JOINING_MAX {
+        let of_address = counts.joining_by_address.get(&address).copied().unwrap_or(0);
+        if counts.joining >= JOINING_MAX || of_address >= JOINING_PER_ADDRESS_MAX {
             return None;
         }
         counts.joining += 1;
-        Some(Joining(self.clone()))
+        counts.joining_by_address.insert(address, of_address + 1);
+        Some(Joining { tally: self.clone(), address })
     }
 
-    fn log_stranger(&self, key: PeerKey, connection: &Connection) {
+    /// Whether somebody who was refused may be written about, and then how many were not since the last.
+    fn may_log(&self) -> Option<u64> {
         let mut counts = self.locked();
         let now = Instant::now();
         if counts.quiet_until.is_some_and(|until| now < until) {
             counts.unlogged += 1;
-            return;
+            return None;
         }
-        counts.quiet_until = Some(now + STRANGER_LOG_INTERVAL);
-        let (more, remote) = (std::mem::take(&mut counts.unlogged), connection.remote_address());
-        tracing::warn!(peer = %key, %remote, more, "refused a stranger: its key is no member's");
+        counts.quiet_until = Some(now + REFUSAL_LOG_INTERVAL);
+        Some(std::mem::take(&mut counts.unlogged))
     }
 }
 
 /// One node at the door.
-struct Joining(Tally);
+struct Joining {
+    tally: Tally,
+    address: IpAddr,
+}
 
 impl Drop for Joining {
     fn drop(&mut self) {
-        self.0.locked().joining -= 1;
+        let mut counts = self.tally.locked();
+        counts.joining -= 1;
+        count_down(&mut counts.joining_by_address, self.address);
+    }
+}
+
+fn count_down(counts: &mut BTreeMap<IpAddr, usize>, address: IpAddr) {
+    if let Some(count) = counts.get_mut(&address) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&address);
+        }
     }
 }
 
@@ -195,12 +227,6 @@ struct Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let mut counts = self.tally.locked();
-        if let Some(open) = counts.by_address.get_mut(&self.address) {
-            *open -= 1;
-            if *open == 0 {
-                counts.by_address.remove(&self.address);
-            }
-        }
+        count_down(&mut self.tally.locked().by_address, self.address);
     }
 }

@@ -13,11 +13,16 @@ use peerglass_consensus::{AdmitError, ClusterId, Consensus, SubmitError};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 const VERSION: u8 = 1;
-/// Longest request or answer: a list of a few thousand members.
-const FRAME_BYTES_MAX: usize = 1 << 20;
+/// Longest answer: a list of a few thousand members.
+pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// Longest request: a secret, an id and an address.
+const REQUEST_BYTES_MAX: usize = 1 << 10;
+/// How long a node may take to say what it wants.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the whole exchange may take.
 pub(super) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -45,32 +50,50 @@ pub(super) enum JoinAnswer {
 /// Read the clock of this machine.
 pub(crate) type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// Serve one node that wants to join.
-pub(super) async fn admit(connection: Connection, key: PeerKey, consensus: Consensus, now: Clock) {
+/// Serve one node that wants to join. `deciding` bounds how many are decided on at once. Answers with why
+/// it was not let in, if it said who it is and was not.
+pub(super) async fn admit(
+    connection: Connection,
+    key: PeerKey,
+    (consensus, now): (Consensus, Clock),
+    deciding: &Semaphore,
+) -> Option<String> {
     let exchange = async {
-        let (mut out, mut back) = connection.accept_bi().await.map_err(|error| error.to_string())?;
-        let request: JoinRequest = receive(&mut back).await?;
-        let answer = decide(&consensus, key, &request, now()).await;
-        match &answer {
-            JoinAnswer::Welcome { .. } => {
-                tracing::info!(peer = %key, node = request.node.0, address = request.address, "admitted a node");
-            }
-            JoinAnswer::Refused(why) | JoinAnswer::Later(why) => {
-                let remote = connection.remote_address();
-                tracing::warn!(peer = %key, node = request.node.0, %remote, "did not admit a node: {why}");
-            }
-        }
+        let request = async {
+            let (out, mut back) = connection.accept_bi().await.map_err(|error| error.to_string())?;
+            Ok::<_, String>((out, receive::<JoinRequest>(&mut back, REQUEST_BYTES_MAX).await?))
+        };
+        // Whoever says nothing takes nobody else's place for long.
+        let request = timeout(REQUEST_TIMEOUT, request).await;
+        let (mut out, request) = request.map_err(|_| "it said nothing".to_owned())??;
+        let answer = match deciding.try_acquire() {
+            Ok(_place) => decide(&consensus, key, &request, now()).await,
+            Err(_) => JoinAnswer::Later("too many nodes join at once".to_owned()),
+        };
         send(&mut out, &answer).await?;
         // Closing throws away what is not acknowledged yet.
         let _ = out.stopped().await;
-        Ok::<(), String>(())
+        Ok::<_, String>(match answer {
+            JoinAnswer::Welcome { .. } => {
+                tracing::info!(peer = %key, node = request.node.0, address = request.address, "admitted a node");
+                None
+            }
+            JoinAnswer::Refused(why) | JoinAnswer::Later(why) => Some(why),
+        })
     };
-    match timeout(EXCHANGE_TIMEOUT, exchange).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(peer = %key, error, "a node at the door went away"),
-        Err(_) => tracing::debug!(peer = %key, "a node at the door took too long"),
-    }
+    let refused = match timeout(EXCHANGE_TIMEOUT, exchange).await {
+        Ok(Ok(refused)) => refused,
+        Ok(Err(error)) => {
+            tracing::debug!(peer = %key, error, "a node at the door went away");
+            None
+        }
+        Err(_) => {
+            tracing::debug!(peer = %key, "a node at the door took too long");
+            None
+        }
+    };
     connection.close(VarInt::from_u32(0), b"");
+    refused
 }
 
 async fn decide(consensus: &Consensus, key: PeerKey, request: &JoinRequest, at: Timestamp) -> JoinAnswer {
@@ -100,9 +123,12 @@ pub(super) async fn send<T: Serialize>(stream: &mut SendStream, value: &T) -> Re
     stream.finish().map_err(|error| error.to_string())
 }
 
-pub(super) async fn receive<T: DeserializeOwned>(stream: &mut RecvStream) -> Result<T, String> {
+pub(super) async fn receive<T: DeserializeOwned>(
+    stream: &mut RecvStream,
+    bytes_max: usize,
+) -> Result<T, String> {
     // The other end says no more than one frame, so its end is the frame's.
-    let frame = stream.read_to_end(FRAME_BYTES_MAX + 4).await.map_err(|error| error.to_string())?;
+    let frame = stream.read_to_end(bytes_max + 4).await.map_err(|error| error.to_string())?;
     let Some((length, body)) = frame.split_first_chunk::<4>() else {
         return Err("a frame is cut short".to_owned());
     };

@@ -5,7 +5,7 @@ use peerglass_catalog::{Fault, InvalidTicket, JoinTicket, NodeEntry, NodeId};
 use peerglass_consensus::{Admission, ClusterId};
 use tokio::time::timeout;
 
-use super::admit::{EXCHANGE_TIMEOUT, JoinAnswer, JoinRequest, receive, send};
+use super::admit::{ANSWER_BYTES_MAX, EXCHANGE_TIMEOUT, JoinAnswer, JoinRequest, receive, send};
 use super::candidates::Candidates;
 use super::dial::Dialer;
 use super::port::Purpose;
@@ -111,7 +111,7 @@ async fn ask(dialer: &Dialer, contact: &NodeEntry, request: &JoinRequest) -> Res
     let exchange = async {
         let (mut out, mut back) = connection.open_bi().await.map_err(|error| error.to_string())?;
         send(&mut out, request).await?;
-        receive(&mut back).await
+        receive(&mut back, ANSWER_BYTES_MAX).await
     };
     timeout(EXCHANGE_TIMEOUT, exchange).await.map_err(|_| "no answer in time".to_owned())?
 }

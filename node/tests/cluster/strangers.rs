@@ -50,15 +50,42 @@ async fn strangers_garbage_and_silence_get_nowhere_and_cost_nothing() {
     // Whoever answers at the address but is not the one that was wanted is not spoken to.
     let somebody = NodeKey::from_seed([9; 32]).peer_key();
     assert!(port.dial(somebody, at, Purpose::Raft).await.is_err());
-    // PP-19: connections that say nothing end, and do not keep a new node out.
+    lab.create(0, "still there").await;
+    lab.stop().await;
+}
+
+/// PP-19: whoever connects to join and says nothing is sent away, and keeps nobody out meanwhile, not even from
+/// the same address.
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_at_the_door_keeps_nobody_out() {
+    let mut lab = Lab::start(1).await;
+    let (at, key) = (lab.peer_address(0), key_of(&lab.status(0).await));
+    let port = stranger(1);
     let mut silent = Vec::new();
     for _ in 0..20 {
         silent.extend(port.dial(key, at, Purpose::Join).await.ok());
     }
-    drop(silent);
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = tokio::time::Instant::now();
+    let first = silent.first().unwrap();
+    timeout(Duration::from_secs(5), first.closed()).await.expect("sent away in time");
     lab.join(0, "{}").await;
-    lab.create(0, "still there").await;
+    assert!(began.elapsed() < Duration::from_secs(15));
+    drop(silent);
+    lab.stop().await;
+}
+
+/// A secret that nobody issued is refused without a word in the log that all nodes keep.
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_tokens_write_nothing() {
+    let mut lab = Lab::start(1).await;
+    let real: peerglass_catalog::JoinTicket = lab.token(0, "{}").await.parse().unwrap();
+    let before = lab.status(0).await["last_log"].clone();
+    for n in 0..10 {
+        let ticket = peerglass_catalog::JoinTicket { secret: [n; 32], contacts: real.contacts.clone() };
+        let refused = lab.join_with(&ticket.to_string()).await.unwrap_err();
+        assert!(refused.contains("no such join token"), "{refused}");
+    }
+    assert_eq!(lab.status(0).await["last_log"], before);
     lab.stop().await;
 }
 
