@@ -38,6 +38,23 @@ pub async fn run(command: &ClusterCommand) -> anyhow::Result<()> {
     }
 }
 
+/// Refuse to serve as one of several nodes from a data directory that was never made one: an operator whose
+/// disk is not mounted would get a new, empty cluster that answers in the place of his.
+///
+/// # Errors
+///
+/// When the directory belongs to no cluster and there is a peer port, and when it cannot be read.
+pub fn check_founded<L>(settings: &Settings, surroundings: &Surroundings<L>) -> anyhow::Result<()> {
+    if surroundings.peers.is_none() || peerglass_consensus::belongs_to(&*surroundings.disk.log)?.is_some() {
+        return Ok(());
+    }
+    bail!(
+        "{} belongs to no cluster yet (is its disk mounted?): `peerglass cluster init` makes it the first node of a \
+         new one, `peerglass cluster join TOKEN` lets it join another",
+        settings.storage.data_dir.display()
+    )
+}
+
 async fn init(options: &ServeOptions) -> anyhow::Result<()> {
     let settings = Settings::load(options)?;
     let address = settings.cluster.reachable().map_err(|address| {

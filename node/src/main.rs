@@ -56,6 +56,7 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
     let surroundings = Surroundings::of_this_machine(&settings).await?;
+    cluster::check_founded(&settings, &surroundings)?;
     let ready = surroundings.ready_line(&settings);
     let node = assemble(&settings, surroundings).await?;
     println!("{ready}");

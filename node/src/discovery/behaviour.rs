@@ -81,7 +81,10 @@ pub(super) fn swarm(key: &Keypair, me: &Introduction, mdns: bool) -> Result<Swar
     let signed = gossipsub::MessageAuthenticity::Signed(key.clone());
     let mut gossip = gossipsub::Behaviour::new(signed, config).map_err(|error| part(&error))?;
     gossip.subscribe(&topic(me)).map_err(|error| part(&error))?;
-    let mdns = if mdns { Some(mdns::tokio::Behaviour::new(mdns_config(), peer)?) } else { None };
+    // A machine that does not say which networks it has (a sandbox, a container) still has the other ways.
+    let mdns = mdns.then(|| mdns::tokio::Behaviour::new(mdns_config(), peer)).and_then(|set_up| {
+        set_up.inspect_err(|error| tracing::warn!(%error, "nodes are not looked for on the LAN")).ok()
+    });
     let behaviour = Behaviour {
         members: allow_block_list::Behaviour::default(),
         limits: connection_limits::Behaviour::new(limits),
