@@ -11,7 +11,8 @@
 //!   voters, and applied by the leader. However often it was proposed, it has one effect.
 //! * A read that starts after an acknowledgement sees what was acknowledged, on whichever nodes the two
 //!   happen. Only [`Consensus::read_stale`] promises less, and says how old it is.
-//! * Without a majority every call fails within five seconds.
+//! * Without a majority every read and write fails within five seconds, and a change of the membership within
+//!   eight.
 //! * Applied state and applied index change in one atomic write, so a crash never applies a command
 //!   twice or skips one.
 //! * When a disk fails, or turns out to be older than what other nodes saw of it, this node stops

@@ -84,16 +84,22 @@ async fn an_image_that_only_a_liar_has_is_missing_and_leaves_nothing() {
 
 #[tokio::test]
 async fn a_peer_that_dies_half_way_is_relieved_by_another() {
-    let network = Network::new();
-    let giver = Node::start(&network, 1, &[], Workers::Inline).await;
-    let first = Liar::start(&network, 2, 1, Lie::Mute, 0).await;
-    first.kill();
-    let second = Liar::start(&network, 4, 1, Lie::Die, 4).await;
-    let taker = Node::start(&network, 3, &[2, 4, 1], Workers::Inline).await;
-    let image = noise(1, 12 * MIB);
-    let name = root(&store(&giver.transfer, &image).await.unwrap());
-    assert!(read(&taker.transfer, name, 0..image.len() as u64).await.unwrap() == image);
-    assert!(second.asked() >= 4);
+    // Whoever answers first is asked first: on a busy machine that may be the sound one, which proves nothing.
+    for _ in 0..20 {
+        let network = Network::new();
+        let giver = Node::start(&network, 1, &[], Workers::Inline).await;
+        let first = Liar::start(&network, 2, 1, Lie::Mute, 0).await;
+        first.kill();
+        let second = Liar::start(&network, 4, 1, Lie::Die, 4).await;
+        let taker = Node::start(&network, 3, &[2, 4, 1], Workers::Inline).await;
+        let image = noise(1, 12 * MIB);
+        let name = root(&store(&giver.transfer, &image).await.unwrap());
+        assert!(read(&taker.transfer, name, 0..image.len() as u64).await.unwrap() == image);
+        if second.asked() >= 4 {
+            return;
+        }
+    }
+    panic!("the one that dies was never asked first");
 }
 
 /// Nodes are restarted one after the other, as when they are upgraded, while one of them pulls.
