@@ -28,7 +28,7 @@ IMPORT_CLIENTS = 64
 # These runs of the load generator end at their count; this only ends one that hangs.
 IMPORT_SECONDS_MAX = 3_600
 CATCH_UP_SECONDS_MAX = 600
-FAILOVER_SECONDS_MAX = 5.0
+FAILOVER_SECONDS_MAX = 3.0
 
 
 class Runs:

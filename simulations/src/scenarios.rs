@@ -114,9 +114,8 @@ pub(crate) struct Plan {
     pub(crate) swap: Option<(usize, Swap)>,
     /// How many changes of the membership operators make, each of them.
     pub(crate) changes: Vec<u64>,
-    /// How often a leader loses power just when a follower hears of other voters, and how long it
-    /// stays off at most, as a power of two in milliseconds.
-    pub(crate) change_cuts: (u64, u64),
+    /// How often a leader loses power just when a follower hears of other voters.
+    pub(crate) change_cuts: u64,
     /// Longest pause between two troubles.
     pub(crate) trouble_interval_ms: u64,
     /// The network on a normal day.
@@ -191,7 +190,7 @@ impl Plan {
             changes: changes(nodes, calm, &mut cluster),
             troubles,
             // Who saw more of an old disk has to be up to say so.
-            change_cuts: if calm || swap.is_some() { (0, 0) } else { change_cuts(seed) },
+            change_cuts: if nodes == 1 || calm || swap.is_some() { 0 } else { change_cuts(seed) },
             trouble_interval_ms: cluster.between(500, 4_000),
             weather: if cluster.chance(300) { Conditions::draw(&mut cluster) } else { Conditions::default() },
             looks_around,
@@ -229,10 +228,10 @@ impl Plan {
     }
 }
 
-/// In four of ten clusters.
-fn change_cuts(seed: u64) -> (u64, u64) {
+/// In six of ten clusters.
+fn change_cuts(seed: u64) -> u64 {
     let mut dice = Dice::new(seed, "changing voters");
-    if dice.chance(400) { (dice.between(1, 3), dice.between(8, 12)) } else { (0, 0) }
+    if dice.chance(600) { dice.between(1, 3) } else { 0 }
 }
 
 /// Fewer than half of the nodes; the only one of one.

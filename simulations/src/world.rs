@@ -254,7 +254,7 @@ impl World {
         self.scene.chronicle.note("world", format_args!("faults end"));
         self.berths.iter().for_each(Berth::heal);
         self.plan.full = None;
-        self.plan.change_cuts = (0, 0);
+        self.plan.change_cuts = 0;
         self.storm = Storm::none(&self.plan);
         self.weather.set(Default::default());
         self.links.set(sim, Default::default());

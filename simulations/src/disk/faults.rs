@@ -55,6 +55,9 @@ pub(crate) struct DiskFaults {
     armed: AtomicBool,
     /// Most bytes the packs may take together.
     packs_bytes_max: AtomicU64,
+    /// A usual sync takes less than so many milliseconds. Where that is more than a message takes, followers
+    /// have on disk what their leader has not.
+    sync_ms_end: u64,
     /// Syncs that take long, in 1,000.
     slow_per_mille: u64,
     drawn: Mutex<Drawn>,
@@ -86,6 +89,7 @@ impl DiskFaults {
         let failing_calls = class(4, 3);
         let full_databases = class(3, 1);
         let slow_per_mille = class(40, 0).0;
+        let sync_ms_end = *Dice::new(seed, &format!("disk of node {node}")).pick(&[6, 6, 30]);
         Arc::new(Self {
             chronicle,
             node,
@@ -94,6 +98,7 @@ impl DiskFaults {
             mutation,
             armed: AtomicBool::new(false),
             packs_bytes_max: AtomicU64::new(u64::MAX),
+            sync_ms_end,
             slow_per_mille,
             drawn: Mutex::new(Drawn { dice, failing_syncs, failing_calls, full_databases }),
         })
@@ -110,6 +115,7 @@ impl DiskFaults {
             mutation: None,
             armed: AtomicBool::new(false),
             packs_bytes_max: AtomicU64::new(u64::MAX),
+            sync_ms_end: 6,
             slow_per_mille: 0,
             drawn: Mutex::new(Drawn {
                 dice: Dice::new(1, "none"),
@@ -171,7 +177,7 @@ impl DiskFaults {
     pub(crate) fn sync_time(&self) -> Duration {
         let mut drawn = self.locked();
         let slow = self.is_armed() && drawn.dice.chance(self.slow_per_mille);
-        let millis = if slow { drawn.dice.between(50, 800) } else { drawn.dice.below(6) };
+        let millis = if slow { drawn.dice.between(50, 800) } else { drawn.dice.below(self.sync_ms_end) };
         drop(drawn);
         if slow {
             self.chronicle.count("F-D9 slow sync");

@@ -50,17 +50,17 @@ impl World {
     /// A leader may lose power just when a follower hears of other voters, and stay off for long: each of
     /// them then has to tell who may lead from what its own disk holds (F-C4).
     pub(super) fn mind_change(&mut self, sim: &mut Sim<'_>) {
-        let (cuts, longest) = self.plan.change_cuts;
-        if !self.watch.heard_of_change() || cuts == 0 || !self.changing.chance(500) {
+        if !self.watch.heard_of_change() || self.plan.change_cuts == 0 || !self.changing.chance(700) {
             return;
         }
         let Some(leader) = self.watch.leader().filter(|leader| self.down_until[*leader].is_none()) else {
             return;
         };
-        self.plan.change_cuts.0 = cuts - 1;
+        self.plan.change_cuts -= 1;
         self.scene.chronicle.count("F-C4 leader lost power in a change of voters");
         self.crash(sim, leader, CrashKind::PowerCut);
-        let off = Duration::from_millis(self.changing.magnitude(longest));
+        // Sometimes long enough for others to elect somebody.
+        let off = Duration::from_millis(self.changing.between(1, 6_000));
         self.down_until[leader] = Some(sim.elapsed() + off);
     }
 
