@@ -88,7 +88,8 @@ impl Maintenance {
         }
     }
 
-    /// Whether the look was complete. A failure changes nothing; the next look starts over.
+    /// Whether there is nothing to do until the catalog changes. After a failure, or without room for all of
+    /// it, the next look goes on.
     async fn reclaim(&self) -> bool {
         let is_named = |root| {
             let consensus = self.consensus.clone();
@@ -100,7 +101,7 @@ impl Maintenance {
         match self.transfer.reclaim(is_named).await {
             Ok(reclaimed) => {
                 tracing::debug!(?reclaimed, "looked for bytes that no image names");
-                true
+                reclaimed.no_room == 0
             }
             Err(error) => {
                 tracing::warn!(%error, "could not reclaim bytes that no image names; trying again later");

@@ -66,6 +66,11 @@ pub trait PackDisk: Send + Sync + 'static {
     /// Remove a pack. Removing one that is gone succeeds.
     fn remove(&self, pack: PackId) -> io::Result<()>;
 
+    /// Bytes that packs may still take, as far as the disk can tell: what needs more is not begun.
+    fn room(&self) -> io::Result<u64> {
+        Ok(u64::MAX)
+    }
+
     /// Make every create and remove before this call survive a power cut.
     fn sync_directory(&self) -> BoxFuture<'static, io::Result<()>>;
 }

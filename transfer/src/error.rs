@@ -6,7 +6,7 @@ use std::io;
 use peerglass_catalog::keyspace::Fault;
 use peerglass_catalog::{Digest, ManifestRoot};
 
-use crate::disk::PackId;
+use crate::disk::{PackId, is_full};
 use crate::format::FormatRefusal;
 use crate::gather::KeepError;
 
@@ -25,6 +25,16 @@ pub enum DiskFailure {
     /// A worker ended without an answer, which only a bug can cause.
     #[error("a worker thread ended early")]
     WorkerLost,
+}
+
+impl DiskFailure {
+    /// Whether it is only that there is no room: what needs none still works.
+    pub(crate) fn is_full(&self) -> bool {
+        match self {
+            Self::Packs(error) | Self::Index(Fault::Io(error)) => is_full(error),
+            Self::Index(Fault::Damaged { .. }) | Self::Content(_) | Self::WorkerLost => false,
+        }
+    }
 }
 
 /// Why an upload was not stored. None of its bytes are kept.
@@ -103,6 +113,24 @@ pub enum DownloadError {
     Stopped,
 }
 
+impl DownloadError {
+    /// Itself, if all it says is that some bytes cannot be had; otherwise what is wrong with the disk.
+    ///
+    /// A pack that cannot be read is of the first kind: a bad sector says nothing about other packs.
+    pub(crate) fn of_some_bytes(self) -> Result<Self, DiskFailure> {
+        match self {
+            Self::Disk(
+                failure @ (DiskFailure::Index(_) | DiskFailure::Content(_) | DiskFailure::WorkerLost),
+            ) => Err(failure),
+            error @ (Self::Disk(DiskFailure::Packs(_))
+            | Self::Missing(_)
+            | Self::OutOfRange { .. }
+            | Self::Damaged { .. }
+            | Self::Stopped) => Ok(error),
+        }
+    }
+}
+
 impl From<Fault> for DownloadError {
     fn from(fault: Fault) -> Self {
         Self::Disk(fault.into())
@@ -146,27 +174,38 @@ impl From<io::Error> for OpenError {
     }
 }
 
-/// Why reclaim stopped. What it did is whole, and the next run goes on.
+/// Why reclaim could not do all it should. What it did is whole, and the next run goes on.
 #[derive(Debug, thiserror::Error)]
 pub enum ReclaimError<E> {
     /// It could not be learnt whether an image names the bytes.
     #[error("who names the bytes is not known: {0}")]
     Unknown(#[source] E),
-    /// A manifest or pack that must be read does not read back.
-    #[error(transparent)]
-    Content(DownloadError),
-    /// A sealed pack is not as it was written.
-    #[error("pack {pack} is damaged: {reason}")]
-    DamagedPack {
-        /// The pack file.
-        pack: PackId,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The disk failed.
+    /// The disk failed, or the index has no room.
     #[error(transparent)]
     Disk(DiskFailure),
     /// This node is stopping.
     #[error("this node is stopping")]
     Stopped,
+}
+
+impl<E> ReclaimError<E> {
+    /// Whether nothing more should be tried. Want of room is not such a failure: unlinking needs none.
+    pub(crate) fn is_final(&self) -> bool {
+        match self {
+            Self::Disk(failure) => !failure.is_full(),
+            Self::Unknown(_) | Self::Stopped => true,
+        }
+    }
+}
+
+impl<E> From<DiskFailure> for ReclaimError<E> {
+    fn from(failure: DiskFailure) -> Self {
+        Self::Disk(failure)
+    }
+}
+
+impl<E> From<Fault> for ReclaimError<E> {
+    fn from(fault: Fault) -> Self {
+        Self::Disk(fault.into())
+    }
 }

@@ -11,7 +11,10 @@
 //!   not guarded since. A blob is swept only if no upload relies on its pack.
 //! * The index no longer refers to a pack, durably, before the pack is unlinked.
 //! * With no upload in flight, afterwards every byte in the packs is a live blob or the overhead of
-//!   a pack that has one.
+//!   a pack that has one. Two kinds of packs keep what is dead in them: those whose live blobs find no
+//!   room elsewhere, until they do, and those that do not read back.
+//! * Neither of these, nor a manifest that does not read back, keeps anything else. A full disk gives
+//!   back what is wholly dead, and what that makes room to rewrite. Only a disk that fails ends it early.
 
 mod rewrite;
 
@@ -19,10 +22,8 @@ use std::future::Future;
 use std::sync::Arc;
 
 use peerglass_catalog::ManifestRoot;
-use peerglass_catalog::keyspace::Fault;
 
-use crate::disk::PackId;
-use crate::error::{DiskFailure, DownloadError, OpenError, ReclaimError};
+use crate::error::{DiskFailure, DownloadError, ReclaimError};
 use crate::index::{self, Held};
 use crate::recover;
 use crate::store::{BlobReader, Store};
@@ -42,57 +43,9 @@ pub struct Reclaimed {
     pub packs: u64,
     /// Bytes that packs take less than before.
     pub bytes: u64,
-}
-
-/// Why a pass stopped, whoever is asked.
-pub(crate) enum Failure {
-    Content(DownloadError),
-    DamagedPack { pack: PackId, reason: &'static str },
-    Disk(DiskFailure),
-}
-
-impl From<DownloadError> for Failure {
-    fn from(error: DownloadError) -> Self {
-        match error {
-            DownloadError::Disk(failure) => Self::Disk(failure),
-            error @ (DownloadError::Missing(_)
-            | DownloadError::OutOfRange { .. }
-            | DownloadError::Damaged { .. }
-            | DownloadError::Stopped) => Self::Content(error),
-        }
-    }
-}
-
-impl From<OpenError> for Failure {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::DamagedPack { pack, reason } => Self::DamagedPack { pack, reason },
-            OpenError::Content(error) => error.into(),
-            OpenError::Disk(failure) => Self::Disk(failure),
-        }
-    }
-}
-
-impl From<Fault> for Failure {
-    fn from(fault: Fault) -> Self {
-        Self::Disk(fault.into())
-    }
-}
-
-impl From<std::io::Error> for Failure {
-    fn from(error: std::io::Error) -> Self {
-        Self::Disk(error.into())
-    }
-}
-
-impl<E> From<Failure> for ReclaimError<E> {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Content(error) => Self::Content(error),
-            Failure::DamagedPack { pack, reason } => Self::DamagedPack { pack, reason },
-            Failure::Disk(failure) => Self::Disk(failure),
-        }
-    }
+    /// Packs that keep what is dead in them because there was no room to rewrite them: worth another run
+    /// even if nothing more is let go.
+    pub no_room: u64,
 }
 
 /// See [`Transfer::reclaim`](crate::Transfer::reclaim).
@@ -105,15 +58,35 @@ where
     let ledger = &transfer.store.ledger;
     let before = ledger.totals().file_bytes;
     let mut reclaimed = Reclaimed::default();
+    let unnamed = drop_and_sweep(transfer, &is_named, &mut reclaimed).await;
+    if unnamed.as_ref().is_err_and(ReclaimError::is_final) {
+        return unnamed.map(|()| reclaimed);
+    }
+    // An index without room may get some by this.
+    rewrite::packs(transfer, &mut reclaimed).await?;
+    reclaimed.bytes = before.saturating_sub(ledger.totals().file_bytes);
+    unnamed.map(|()| reclaimed)
+}
+
+/// Let go what nobody names, and sweep the blobs that nothing counts for any more.
+async fn drop_and_sweep<F, Fut, E>(
+    transfer: &Arc<Inner>,
+    is_named: &F,
+    reclaimed: &mut Reclaimed,
+) -> Result<(), ReclaimError<E>>
+where
+    F: Fn(ManifestRoot) -> Fut,
+    Fut: Future<Output = Result<bool, E>>,
+{
+    let ledger = &transfer.store.ledger;
     let store = transfer.store.clone();
-    work(transfer, move || Ok(recover::resume(&store)?)).await?;
-    for root in index::drops(&*ledger.index).map_err(Failure::from)? {
+    work(transfer, move || recover::resume(&store)).await?;
+    for root in index::drops(&*ledger.index)? {
         let_go_if_readable(transfer, root).await?;
     }
     let mut after = None;
     loop {
-        let held =
-            index::held_after(&*ledger.index, after.as_ref(), ROOTS_PER_STEP).map_err(Failure::from)?;
+        let held = index::held_after(&*ledger.index, after.as_ref(), ROOTS_PER_STEP)?;
         let Some((last, _)) = held.last() else { break };
         after = Some(*last);
         // A manifest that is still being counted has an upload that needs it.
@@ -121,16 +94,14 @@ where
             if *transfer.stopping.borrow() {
                 return Err(ReclaimError::Stopped);
             }
-            if drop_unnamed(transfer, root, &is_named).await? {
+            if drop_unnamed(transfer, root, is_named).await? {
                 reclaimed.manifests += 1;
             }
         }
     }
     let store = transfer.store.clone();
     reclaimed.chunks = work(transfer, move || Ok(store.ledger.sweep()?)).await?;
-    reclaimed.packs = rewrite::packs(transfer).await?;
-    reclaimed.bytes = before.saturating_sub(ledger.totals().file_bytes);
-    Ok(reclaimed)
+    Ok(())
 }
 
 /// Ask about one manifest and let it go if nobody names or needs it.
@@ -152,7 +123,7 @@ where
     if is_named(root).await.map_err(ReclaimError::Unknown)? {
         return Ok(false);
     }
-    let begun = ledger.begin_drop(&root).map_err(Failure::from)?;
+    let begun = ledger.begin_drop(&root)?;
     drop(questioned);
     if begun {
         let_go_if_readable(transfer, root).await?;
@@ -176,32 +147,29 @@ impl Drop for Questioned<'_> {
 ///
 /// Without its pages nobody knows what it counted for. That much stays on the disk until the same
 /// image is uploaded again; it must not keep everything else there as well.
-async fn let_go_if_readable(transfer: &Arc<Inner>, name: ManifestRoot) -> Result<(), Failure> {
-    match let_go(transfer, name).await {
-        Err(Failure::Content(error)) => {
-            tracing::error!(manifest = %name.0, %error, "a deleted image's manifest is damaged; its chunks stay");
-            Ok(())
-        }
-        done => done,
+async fn let_go_if_readable(transfer: &Arc<Inner>, name: ManifestRoot) -> Result<(), DiskFailure> {
+    if let Err(error) = let_go(transfer, name).await {
+        let error = error.of_some_bytes()?;
+        tracing::error!(manifest = %name.0, %error, "a deleted image's manifest is damaged; its chunks stay");
     }
+    Ok(())
 }
 
 /// Count down what a manifest names.
-async fn let_go(transfer: &Arc<Inner>, name: ManifestRoot) -> Result<(), Failure> {
+async fn let_go(transfer: &Arc<Inner>, name: ManifestRoot) -> Result<(), DownloadError> {
     let store = transfer.store.clone();
-    work(transfer, move || {
+    let count = move || {
         let mut reader = BlobReader::new(store.clone());
         let root = reader.root(&name)?;
-        store.ledger.finish_drop::<DownloadError>(&name, &root, |page| reader.page(page))?;
-        Ok(())
-    })
-    .await
+        store.ledger.finish_drop::<DownloadError>(&name, &root, |page| reader.page(page))
+    };
+    transfer.workers.run(count).await.map_err(DownloadError::Disk)?
 }
 
 /// Run `step` where it may block.
 async fn work<T: Send + 'static>(
     transfer: &Arc<Inner>,
-    step: impl FnOnce() -> Result<T, Failure> + Send + 'static,
-) -> Result<T, Failure> {
-    transfer.workers.run(step).await.map_err(Failure::Disk)?
+    step: impl FnOnce() -> Result<T, DiskFailure> + Send + 'static,
+) -> Result<T, DiskFailure> {
+    transfer.workers.run(step).await?
 }

@@ -4,8 +4,9 @@
 //! was begun and has no record of is what a crash left of an upload nobody was told of: it is removed,
 //! even if it is sealed, since a process that is killed leaves packs that are whole only in the machine's
 //! cache. A pack the index does not know at all is indexed if it is sealed and removed if not: the index
-//! was lost, or its end in a power cut, and what a power cut leaves is on the disk. A pack the index knows and that is gone took its blobs with it: they are missing from then on, and an
-//! upload that brings them again makes them whole.
+//! was lost, or its end in a power cut, and what a power cut leaves is on the disk. A pack the index knows and that
+//! is gone took its blobs with it: they are missing from then on, and an upload that brings them again
+//! makes them whole.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use peerglass_catalog::ManifestRoot;
 
 use crate::disk::{PackDisk, PackId, TransferDisk};
-use crate::error::{DownloadError, OpenError};
+use crate::error::{DiskFailure, DownloadError, OpenError};
 use crate::index::{self, Held, PackRecord};
 use crate::ledger::Ledger;
 use crate::pack::{BlobKind, PackError, Sealed, Trailer};
@@ -66,14 +67,15 @@ fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
             }
             record => match read(&*store.packs, pack, len) {
                 Ok(sealed) => {
-                    enter(&store, &sealed)?;
+                    store.ledger.begin_record(&sealed)?;
+                    store.ledger.adopt(&sealed, None)?;
                     unfinished.push(sealed);
                 }
-                Err(OpenFailure::Unsealed) if record.is_none() => {
+                Err(PackError::Unsealed) if record.is_none() => {
                     store.packs.remove(pack)?;
                     removed = true;
                 }
-                Err(failure) => return Err(failure.of(pack)),
+                Err(error) => return Err(refusal(pack, error)),
             },
         }
     }
@@ -81,50 +83,66 @@ fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
         store.ledger.forget_begun(pack)?;
     }
     // Only now: a manifest may name chunks in any pack.
-    finish(&store, unfinished)?;
+    unfinished.iter().try_for_each(|sealed| hold_roots(&store, sealed))?;
+    hold_begun(&store).map_err(OpenError::Disk)?;
     Ok((store, removed))
 }
 
-fn enter(store: &Store, sealed: &Sealed) -> Result<(), OpenError> {
-    store.ledger.begin_record(sealed)?;
-    Ok(store.ledger.adopt(sealed, None)?)
-}
-
 /// Finish what uploads and rewrites that failed half-way have begun in the index. Opening does this
-/// for a process that died; reclaim does it for one that lives.
-pub(crate) fn resume(store: &Store) -> Result<(), OpenError> {
+/// for a process that died; reclaim does it for one that lives, and leaves unfinished what does not read
+/// back: nobody was told of it, and it must not keep everything else on the disk.
+pub(crate) fn resume(store: &Store) -> Result<(), DiskFailure> {
     let mut unfinished = Vec::new();
     for (pack, record) in store.ledger.unfinished_packs()? {
-        let sealed = read(&*store.packs, pack, record.file_bytes).map_err(|failure| failure.of(pack))?;
-        enter(store, &sealed)?;
-        unfinished.push(sealed);
+        match read(&*store.packs, pack, record.file_bytes) {
+            Ok(sealed) => {
+                store.ledger.begin_record(&sealed)?;
+                store.ledger.adopt(&sealed, None)?;
+                unfinished.push(sealed);
+            }
+            Err(error) => tracing::error!(%pack, %error, "a pack that was not indexed to its end is damaged"),
+        }
     }
-    finish(store, unfinished)
+    for sealed in &unfinished {
+        if let Err(error) = hold_roots(store, sealed) {
+            let (pack, error) = (sealed.pack, error.of_some_bytes()?);
+            tracing::error!(%pack, %error, "a pack that was not indexed to its end is damaged");
+        }
+    }
+    hold_begun(store)
 }
 
-/// Hold the manifests of packs that were not complete, and those whose counting was interrupted.
-fn finish(store: &Store, unfinished: Vec<Sealed>) -> Result<(), OpenError> {
+/// Hold the manifests of a pack that was not complete.
+fn hold_roots(store: &Store, sealed: &Sealed) -> Result<(), DownloadError> {
     let mut reader = BlobReader::new(store.clone());
-    let mut hold = |root: ManifestRoot| {
-        store.ledger.begin_hold(&root)?;
-        let manifest = reader.root(&root)?;
-        store.ledger.hold::<DownloadError>(&root, &manifest, |page| reader.page(page))
-    };
-    for sealed in &unfinished {
-        for row in sealed.rows.iter().filter(|row| row.kind == BlobKind::Root) {
-            hold(ManifestRoot(row.digest))?;
-        }
-        store.ledger.complete(sealed.pack)?;
+    for row in sealed.rows.iter().filter(|row| row.kind == BlobKind::Root) {
+        hold(store, &mut reader, ManifestRoot(row.digest))?;
     }
+    Ok(store.ledger.complete(sealed.pack)?)
+}
+
+/// Hold the manifests whose counting was interrupted, unless they do not read back: those stay as far as
+/// they are counted until the same bytes come again.
+fn hold_begun(store: &Store) -> Result<(), DiskFailure> {
+    let mut reader = BlobReader::new(store.clone());
     let mut after = None;
     loop {
-        let held = index::held_after(&*store.ledger.index, after.as_ref(), 1024).map_err(OpenError::from)?;
+        let held = index::held_after(&*store.ledger.index, after.as_ref(), 1024)?;
         let Some((last, _)) = held.last() else { return Ok(()) };
         after = Some(*last);
         for (root, _) in held.into_iter().filter(|(_, held)| *held != Held::Whole) {
-            hold(root)?;
+            if let Err(error) = hold(store, &mut reader, root) {
+                let error = error.of_some_bytes()?;
+                tracing::error!(manifest = %root.0, %error, "a manifest that was begun is damaged");
+            }
         }
     }
+}
+
+fn hold(store: &Store, reader: &mut BlobReader, root: ManifestRoot) -> Result<(), DownloadError> {
+    store.ledger.begin_hold(&root)?;
+    let manifest = reader.root(&root)?;
+    store.ledger.hold::<DownloadError>(&root, &manifest, |page| reader.page(page))
 }
 
 /// Check a pack that was complete.
@@ -145,47 +163,23 @@ fn check(
             trailer.table(&*file)?;
             *to_check = left;
         }
-        Ok::<_, OpenFailure>(())
+        Ok::<_, PackError>(())
     };
-    checked().map_err(|failure| failure.of(pack))
+    checked().map_err(|error| refusal(pack, error))
 }
 
 /// Read the table of a sealed pack.
-fn read(packs: &dyn PackDisk, pack: PackId, len: u64) -> Result<Sealed, OpenFailure> {
+fn read(packs: &dyn PackDisk, pack: PackId, len: u64) -> Result<Sealed, PackError> {
     let file = packs.open(pack)?;
     let rows = Trailer::read(&*file)?.table(&*file)?;
     Ok(Sealed { pack, rows, bytes: len })
 }
 
-/// A pack that cannot be used, before it is decided what that means.
-enum OpenFailure {
-    Unsealed,
-    DamagedTable,
-    Io(std::io::Error),
-}
-
-impl OpenFailure {
-    fn of(self, pack: PackId) -> OpenError {
-        match self {
-            Self::Unsealed => OpenError::DamagedPack { pack, reason: "its trailer is not valid" },
-            Self::DamagedTable => OpenError::DamagedPack { pack, reason: "its table is not valid" },
-            Self::Io(error) => error.into(),
-        }
-    }
-}
-
-impl From<PackError> for OpenFailure {
-    fn from(error: PackError) -> Self {
-        match error {
-            PackError::Unsealed => Self::Unsealed,
-            PackError::DamagedTable => Self::DamagedTable,
-            PackError::Io(error) => Self::Io(error),
-        }
-    }
-}
-
-impl From<std::io::Error> for OpenFailure {
-    fn from(error: std::io::Error) -> Self {
-        Self::Io(error)
+/// What it means at a start that a pack cannot be used.
+fn refusal(pack: PackId, error: PackError) -> OpenError {
+    match error {
+        PackError::Unsealed => OpenError::DamagedPack { pack, reason: "its trailer is not valid" },
+        PackError::DamagedTable => OpenError::DamagedPack { pack, reason: "its table is not valid" },
+        PackError::Io(error) => error.into(),
     }
 }

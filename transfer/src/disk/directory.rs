@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use peerglass_catalog::keyspace::BoxFuture;
+use rustix::fs::StatVfs;
 
 use super::{PackDisk, PackFile, PackId};
 
@@ -76,6 +77,11 @@ impl PackDisk for DirectoryPacks {
         }
     }
 
+    fn room(&self) -> io::Result<u64> {
+        let disk = Space::of(&rustix::fs::statvfs(&self.path)?);
+        Ok(disk.free.saturating_sub(disk.reserve()))
+    }
+
     fn sync_directory(&self) -> BoxFuture<'static, io::Result<()>> {
         let path = self.path.clone();
         off_the_runtime(move || File::open(path)?.sync_all())
@@ -87,10 +93,7 @@ struct RealFile(Arc<File>);
 impl RealFile {
     /// Refuse to write into the part of the disk that is kept for records.
     fn check_room(&self, bytes: usize) -> io::Result<()> {
-        let disk = rustix::fs::fstatvfs(&*self.0)?;
-        let size = disk.f_blocks.saturating_mul(disk.f_frsize);
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if !has_room(size, free, bytes as u64) {
+        if !Space::of(&rustix::fs::fstatvfs(&*self.0)?).has_room(bytes as u64) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -117,10 +120,28 @@ impl PackFile for RealFile {
     }
 }
 
-/// Whether `bytes` more fit on a disk of `size` with `free` bytes left, without touching the reserve.
-fn has_room(size: u64, free: u64, bytes: u64) -> bool {
-    let reserve = (size / RESERVE_PART).min(RESERVE_BYTES_MAX);
-    free >= reserve.saturating_add(bytes)
+/// Bytes of a disk.
+struct Space {
+    size: u64,
+    free: u64,
+}
+
+impl Space {
+    fn of(disk: &StatVfs) -> Self {
+        Self {
+            size: disk.f_blocks.saturating_mul(disk.f_frsize),
+            free: disk.f_bavail.saturating_mul(disk.f_frsize),
+        }
+    }
+
+    fn reserve(&self) -> u64 {
+        (self.size / RESERVE_PART).min(RESERVE_BYTES_MAX)
+    }
+
+    /// Whether `bytes` more fit without touching the reserve.
+    fn has_room(&self, bytes: u64) -> bool {
+        self.free >= self.reserve().saturating_add(bytes)
+    }
 }
 
 /// A sync takes as long as the disk likes, and the workers of the runtime serve clients meanwhile.
@@ -143,6 +164,7 @@ mod tests {
     #[test]
     fn packs_leave_room_for_records() {
         const MIB: u64 = 1 << 20;
+        let has_room = |size, free, bytes| Space { size, free }.has_room(bytes);
         assert!(has_room(80 * MIB, 11 * MIB, MIB));
         assert!(!has_room(80 * MIB, 11 * MIB, MIB + 1));
         assert!(has_room(1 << 40, 257 * MIB, MIB));

@@ -8,6 +8,7 @@ mod crashes;
 mod damage;
 mod exchange;
 mod failed_syncs;
+mod hindered;
 mod hostile;
 mod limits;
 mod pull_crashes;

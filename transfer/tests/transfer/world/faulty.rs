@@ -24,6 +24,16 @@ pub(crate) enum Fuse {
     Once { at: usize, kind: io::ErrorKind },
     /// From this step on there is no room, but everything else works.
     Full { at: usize },
+    /// Packs find no room; what is kept in reserve is enough for the index.
+    PacksFull,
+}
+
+/// What a step needs room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writes {
+    Nothing,
+    Pack,
+    Index,
 }
 
 #[derive(Debug)]
@@ -33,14 +43,19 @@ struct Steps {
 }
 
 impl Steps {
-    fn step(&mut self, writes: bool) -> io::Result<()> {
+    fn step(&mut self, writes: Writes) -> io::Result<()> {
         let step = self.taken;
         self.taken += 1;
         match self.fuse {
             Fuse::Dead { at } if step >= at => Err(io::Error::other("the machine is off")),
             Fuse::Once { at, kind } if step == at => Err(kind.into()),
-            Fuse::Full { at } if step >= at && writes => Err(io::ErrorKind::StorageFull.into()),
-            Fuse::Safe | Fuse::Dead { .. } | Fuse::Once { .. } | Fuse::Full { .. } => Ok(()),
+            Fuse::Full { at } if step >= at && writes != Writes::Nothing => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            Fuse::PacksFull if writes == Writes::Pack => Err(io::ErrorKind::StorageFull.into()),
+            Fuse::Safe | Fuse::Dead { .. } | Fuse::Once { .. } | Fuse::Full { .. } | Fuse::PacksFull => {
+                Ok(())
+            }
         }
     }
 }
@@ -180,7 +195,7 @@ fn torn(content: &Content, chance: &mut impl FnMut(usize) -> usize) -> Content {
 }
 
 impl FaultyDisk {
-    fn step(&self, writes: bool) -> io::Result<()> {
+    fn step(&self, writes: Writes) -> io::Result<()> {
         self.steps.lock().unwrap().step(writes)
     }
 
@@ -191,7 +206,7 @@ impl FaultyDisk {
 
 impl PackDisk for FaultyDisk {
     fn create(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>> {
-        self.step(true)?;
+        self.step(Writes::Pack)?;
         let mut folder = self.folder.lock().unwrap();
         if folder.now.contains_key(&pack) {
             return Err(io::ErrorKind::AlreadyExists.into());
@@ -201,7 +216,7 @@ impl PackDisk for FaultyDisk {
     }
 
     fn open(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>> {
-        self.step(false)?;
+        self.step(Writes::Nothing)?;
         let folder = self.folder.lock().unwrap();
         Ok(self.file(folder.now.get(&pack).ok_or(io::ErrorKind::NotFound)?))
     }
@@ -212,7 +227,7 @@ impl PackDisk for FaultyDisk {
     }
 
     fn remove(&self, pack: PackId) -> io::Result<()> {
-        self.step(false)?;
+        self.step(Writes::Nothing)?;
         let mut folder = self.folder.lock().unwrap();
         if folder.now.remove(&pack).is_some() {
             folder.given_up.remove(&pack);
@@ -221,7 +236,7 @@ impl PackDisk for FaultyDisk {
     }
 
     fn sync_directory(&self) -> BoxFuture<'static, io::Result<()>> {
-        let done = self.step(false);
+        let done = self.step(Writes::Nothing);
         let mut folder = self.folder.lock().unwrap();
         match done {
             Ok(()) => folder.sync(),
@@ -238,7 +253,7 @@ struct FaultyFile {
 
 impl PackFile for FaultyFile {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
-        let step = self.steps.lock().unwrap().step(true);
+        let step = self.steps.lock().unwrap().step(Writes::Pack);
         // A write that fails has often written a part.
         let written = if step.is_ok() { bytes.len() } else { bytes.len() / 2 };
         self.content.lock().unwrap().bytes.extend_from_slice(&bytes[..written]);
@@ -246,7 +261,7 @@ impl PackFile for FaultyFile {
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.steps.lock().unwrap().step(false)?;
+        self.steps.lock().unwrap().step(Writes::Nothing)?;
         let content = self.content.lock().unwrap();
         let start = offset as usize;
         let found = content.bytes.get(start..start + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
@@ -259,7 +274,7 @@ impl PackFile for FaultyFile {
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
-        let done = self.steps.lock().unwrap().step(false);
+        let done = self.steps.lock().unwrap().step(Writes::Nothing);
         let mut content = self.content.lock().unwrap();
         content.holed |= done.is_err();
         if !content.holed {
@@ -285,13 +300,13 @@ impl Keyspace for FaultyIndex {
     }
 
     fn write(&self, batch: Batch) -> Result<(), Fault> {
-        self.steps.lock().unwrap().step(true)?;
+        self.steps.lock().unwrap().step(Writes::Index)?;
         self.log.lock().unwrap().since.push(batch.clone());
         self.now.write(batch)
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), Fault>> {
-        let done = self.steps.lock().unwrap().step(false).map_err(Fault::Io).map(|()| {
+        let done = self.steps.lock().unwrap().step(Writes::Nothing).map_err(Fault::Io).map(|()| {
             let mut log = self.log.lock().unwrap();
             log.since.clear();
             log.durable = self.now.entries().into_iter().collect();
