@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use peerglass_api::Api;
-use peerglass_catalog::{Command, NodeId, Timestamp};
-use peerglass_consensus::Consensus;
+use peerglass_catalog::keyspace::Fault;
+use peerglass_catalog::{Catalog, Command, ManifestRoot, NodeId, Timestamp};
+use peerglass_consensus::{Consensus, ConsensusError};
 use peerglass_transfer::Transfer;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
@@ -91,14 +92,18 @@ impl Maintenance {
     /// Whether there is nothing to do until the catalog changes. After a failure, or without room for all of
     /// it, the next look goes on.
     async fn reclaim(&self) -> bool {
-        let is_named = |root| {
+        let are_named = |roots: Vec<ManifestRoot>| {
             let consensus = self.consensus.clone();
             async move {
-                let named = consensus.read(|catalog| catalog.names_manifest(&root)).await?;
-                named.map_err(peerglass_consensus::ConsensusError::from)
+                // One barrier for all of them, and one state.
+                let look = |catalog: &Catalog<'_>| {
+                    let named = roots.iter().map(|root| catalog.names_manifest(root));
+                    named.collect::<Result<Vec<bool>, Fault>>()
+                };
+                consensus.read(look).await?.map_err(ConsensusError::from)
             }
         };
-        match self.transfer.reclaim(is_named).await {
+        match self.transfer.reclaim(are_named).await {
             Ok(reclaimed) => {
                 tracing::debug!(?reclaimed, "looked for bytes that no image names");
                 reclaimed.no_room == 0

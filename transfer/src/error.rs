@@ -189,11 +189,12 @@ pub enum ReclaimError<E> {
 }
 
 impl<E> ReclaimError<E> {
-    /// Whether nothing more should be tried. Want of room is not such a failure: unlinking needs none.
+    /// Whether nothing more should be tried. What needs no room or is known already can still be done.
     pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Disk(failure) => !failure.is_full(),
-            Self::Unknown(_) | Self::Stopped => true,
+            Self::Unknown(_) => false,
+            Self::Stopped => true,
         }
     }
 }

@@ -13,8 +13,9 @@
 //! * With no upload in flight, afterwards every byte in the packs is a live blob or the overhead of
 //!   a pack that has one. Two kinds of packs keep what is dead in them: those whose live blobs find no
 //!   room elsewhere, until they do, and those that do not read back.
-//! * Neither of these, nor a manifest that does not read back, keeps anything else. A full disk gives
-//!   back what is wholly dead, and what that makes room to rewrite. Only a disk that fails ends it early.
+//! * Neither of these, nor a manifest that does not read back or cannot be asked about, keeps anything
+//!   else. A full disk gives back what is wholly dead, and what that makes room to rewrite. Only a disk
+//!   that fails ends it early.
 
 mod rewrite;
 
@@ -29,7 +30,7 @@ use crate::recover;
 use crate::store::{BlobReader, Store};
 use crate::transfer::Inner;
 
-/// Manifests looked up at once.
+/// Manifests asked about at once, so that whoever answers needs to make sure only once that it knows.
 const ROOTS_PER_STEP: usize = 1024;
 
 /// What a reclaim did.
@@ -49,20 +50,20 @@ pub struct Reclaimed {
 }
 
 /// See [`Transfer::reclaim`](crate::Transfer::reclaim).
-pub(crate) async fn run<F, Fut, E>(transfer: &Arc<Inner>, is_named: F) -> Result<Reclaimed, ReclaimError<E>>
+pub(crate) async fn run<F, Fut, E>(transfer: &Arc<Inner>, are_named: F) -> Result<Reclaimed, ReclaimError<E>>
 where
-    F: Fn(ManifestRoot) -> Fut,
-    Fut: Future<Output = Result<bool, E>>,
+    F: Fn(Vec<ManifestRoot>) -> Fut,
+    Fut: Future<Output = Result<Vec<bool>, E>>,
 {
     let _alone = transfer.reclaiming.lock().await;
     let ledger = &transfer.store.ledger;
     let before = ledger.totals().file_bytes;
     let mut reclaimed = Reclaimed::default();
-    let unnamed = drop_and_sweep(transfer, &is_named, &mut reclaimed).await;
+    let unnamed = drop_and_sweep(transfer, &are_named, &mut reclaimed).await;
     if unnamed.as_ref().is_err_and(ReclaimError::is_final) {
         return unnamed.map(|()| reclaimed);
     }
-    // An index without room may get some by this.
+    // Whoever was not asked keeps nothing else; and an index without room may get some by this.
     rewrite::packs(transfer, &mut reclaimed).await?;
     reclaimed.bytes = before.saturating_sub(ledger.totals().file_bytes);
     unnamed.map(|()| reclaimed)
@@ -71,12 +72,12 @@ where
 /// Let go what nobody names, and sweep the blobs that nothing counts for any more.
 async fn drop_and_sweep<F, Fut, E>(
     transfer: &Arc<Inner>,
-    is_named: &F,
+    are_named: &F,
     reclaimed: &mut Reclaimed,
 ) -> Result<(), ReclaimError<E>>
 where
-    F: Fn(ManifestRoot) -> Fut,
-    Fut: Future<Output = Result<bool, E>>,
+    F: Fn(Vec<ManifestRoot>) -> Fut,
+    Fut: Future<Output = Result<Vec<bool>, E>>,
 {
     let ledger = &transfer.store.ledger;
     let store = transfer.store.clone();
@@ -84,60 +85,82 @@ where
     for root in index::drops(&*ledger.index)? {
         let_go_if_readable(transfer, root).await?;
     }
-    let mut after = None;
-    loop {
-        let held = index::held_after(&*ledger.index, after.as_ref(), ROOTS_PER_STEP)?;
-        let Some((last, _)) = held.last() else { break };
-        after = Some(*last);
-        // A manifest that is still being counted has an upload that needs it.
-        for (root, _) in held.into_iter().filter(|(_, held)| *held == Held::Whole) {
-            if *transfer.stopping.borrow() {
-                return Err(ReclaimError::Stopped);
-            }
-            if drop_unnamed(transfer, root, is_named).await? {
-                reclaimed.manifests += 1;
-            }
-        }
+    let dropped = drop_all_unnamed(transfer, are_named, reclaimed).await;
+    if dropped.as_ref().is_err_and(ReclaimError::is_final) {
+        return dropped;
     }
     let store = transfer.store.clone();
     reclaimed.chunks = work(transfer, move || Ok(store.ledger.sweep()?)).await?;
+    dropped
+}
+
+/// Ask about every held manifest that nobody needs.
+async fn drop_all_unnamed<F, Fut, E>(
+    transfer: &Arc<Inner>,
+    are_named: &F,
+    reclaimed: &mut Reclaimed,
+) -> Result<(), ReclaimError<E>>
+where
+    F: Fn(Vec<ManifestRoot>) -> Fut,
+    Fut: Future<Output = Result<Vec<bool>, E>>,
+{
+    let mut after = None;
+    loop {
+        let held = index::held_after(&*transfer.store.ledger.index, after.as_ref(), ROOTS_PER_STEP)?;
+        let Some((last, _)) = held.last() else { return Ok(()) };
+        after = Some(*last);
+        // A manifest that is still being counted has an upload that needs it.
+        let whole = held.into_iter().filter(|(_, held)| *held == Held::Whole).map(|(root, _)| root);
+        // If this future is dropped, the questions are withdrawn; the next reclaim must ask again.
+        let questions: Vec<_> = whole.filter_map(|root| Question::put(&transfer.store, root)).collect();
+        if !questions.is_empty() {
+            drop_unnamed(transfer, questions, are_named, reclaimed).await?;
+        }
+    }
+}
+
+/// Ask about some manifests and let those go that nobody names or needs.
+async fn drop_unnamed<F, Fut, E>(
+    transfer: &Arc<Inner>,
+    questions: Vec<Question<'_>>,
+    are_named: &F,
+    reclaimed: &mut Reclaimed,
+) -> Result<(), ReclaimError<E>>
+where
+    F: Fn(Vec<ManifestRoot>) -> Fut,
+    Fut: Future<Output = Result<Vec<bool>, E>>,
+{
+    let roots = questions.iter().map(|question| question.root).collect();
+    let named = are_named(roots).await.map_err(ReclaimError::Unknown)?;
+    assert_eq!(named.len(), questions.len(), "each question has an answer of its own");
+    for (question, is_named) in questions.into_iter().zip(named) {
+        if *transfer.stopping.borrow() {
+            return Err(ReclaimError::Stopped);
+        }
+        let root = question.root;
+        // A guard since the question has withdrawn it, however long the ones before this have taken.
+        if !is_named && transfer.store.ledger.begin_drop(&root)? {
+            let_go_if_readable(transfer, root).await?;
+            reclaimed.manifests += 1;
+        }
+    }
     Ok(())
 }
 
-/// Ask about one manifest and let it go if nobody names or needs it.
-async fn drop_unnamed<F, Fut, E>(
-    transfer: &Arc<Inner>,
-    root: ManifestRoot,
-    is_named: &F,
-) -> Result<bool, ReclaimError<E>>
-where
-    F: Fn(ManifestRoot) -> Fut,
-    Fut: Future<Output = Result<bool, E>>,
-{
-    let ledger = &transfer.store.ledger;
-    if !ledger.question(&root) {
-        return Ok(false);
-    }
-    // If this future is dropped here, the question stays open; the next reclaim must ask again.
-    let questioned = Questioned { store: &transfer.store, root };
-    if is_named(root).await.map_err(ReclaimError::Unknown)? {
-        return Ok(false);
-    }
-    let begun = ledger.begin_drop(&root)?;
-    drop(questioned);
-    if begun {
-        let_go_if_readable(transfer, root).await?;
-    }
-    Ok(begun)
-}
-
-/// A question that is withdrawn when it is dropped.
-struct Questioned<'a> {
+/// A question about one manifest, which is withdrawn when it is dropped.
+struct Question<'a> {
     store: &'a Store,
     root: ManifestRoot,
 }
 
-impl Drop for Questioned<'_> {
+impl<'a> Question<'a> {
+    /// `None` if somebody needs the manifest.
+    fn put(store: &'a Store, root: ManifestRoot) -> Option<Self> {
+        store.ledger.question(&root).then(|| Self { store, root })
+    }
+}
+
+impl Drop for Question<'_> {
     fn drop(&mut self) {
         self.store.ledger.unquestion(&self.root);
     }

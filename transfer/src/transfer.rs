@@ -170,14 +170,15 @@ impl Transfer {
 
     /// Drop what no image names, no upload or download needs, and nothing else.
     ///
-    /// `is_named` is asked about every held manifest nobody needs just now; it must not answer `false`
-    /// for one that an image named before the question and still names.
-    pub async fn reclaim<F, Fut, E>(&self, is_named: F) -> Result<Reclaimed, ReclaimError<E>>
+    /// `are_named` is asked about held manifests nobody needs just now, up to 1024 at once, and answers for
+    /// each, in their order. It must not answer `false` for one that an image named before the question and
+    /// still names. If it cannot tell, what was let go before is dropped all the same.
+    pub async fn reclaim<F, Fut, E>(&self, are_named: F) -> Result<Reclaimed, ReclaimError<E>>
     where
-        F: Fn(ManifestRoot) -> Fut,
-        Fut: Future<Output = Result<bool, E>>,
+        F: Fn(Vec<ManifestRoot>) -> Fut,
+        Fut: Future<Output = Result<Vec<bool>, E>>,
     {
-        reclaim::run(&self.inner, is_named).await
+        reclaim::run(&self.inner, are_named).await
     }
 
     /// How much is stored and going on now.

@@ -52,8 +52,10 @@ async fn script(transfer: &Transfer, oracle: &mut Oracle) -> Option<()> {
 
 async fn try_reclaim(transfer: &Transfer, oracle: &Oracle) -> Option<()> {
     let named = oracle.roots();
-    let is_named = |root| std::future::ready(Ok::<_, io::Error>(named.contains(&root)));
-    transfer.reclaim(is_named).await.ok().map(drop)
+    let are_named = |roots: Vec<_>| {
+        std::future::ready(Ok::<_, io::Error>(roots.iter().map(|root| named.contains(root)).collect()))
+    };
+    transfer.reclaim(are_named).await.ok().map(drop)
 }
 
 /// Every named image reads back, and after reclaim nothing else is there.

@@ -1,5 +1,7 @@
 //! What reclaim cannot drop keeps nothing else on the disk (F-D6, F-D8, F-D10; I-D6).
 
+use std::convert::Infallible;
+
 use peerglass_catalog::ManifestRoot;
 use peerglass_transfer::{PackDisk, PackId, Transfer, Workers};
 
@@ -64,7 +66,7 @@ async fn a_reclaim_that_ran_out_of_room_is_made_up_for() {
         let kept = store(&transfer, &noise(1, 100_000)).await.unwrap();
         drop(store(&transfer, &noise(2, 300_000)).await.unwrap());
         disk.rewire(Fuse::Full { at });
-        let none_is_named = |_| std::future::ready(Ok::<_, std::convert::Infallible>(false));
+        let none_is_named = |roots: Vec<_>| std::future::ready(Ok::<_, Infallible>(vec![false; roots.len()]));
         let hindered = transfer.reclaim(none_is_named).await.is_err();
         disk.rewire(Fuse::Safe);
         reclaim(&transfer, &[]).await;

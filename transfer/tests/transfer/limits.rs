@@ -91,11 +91,11 @@ async fn a_reclaim_does_not_sweep_what_a_full_disk_left_unfinished() {
         let transfer = open(disk.disk(), Workers::Inline).await.unwrap();
         let name = root(&store(&transfer, &small).await.unwrap());
         let refused = AtomicBool::new(false);
-        let while_it_asks = async |_| {
+        let while_it_asks = async |roots: Vec<_>| {
             disk.rewire(Fuse::Full { at });
             refused.store(store(&transfer, &big).await.is_err(), Ordering::Relaxed);
             disk.rewire(Fuse::Safe);
-            Ok::<_, std::convert::Infallible>(true)
+            Ok::<_, std::convert::Infallible>(vec![true; roots.len()])
         };
         transfer.reclaim(while_it_asks).await.unwrap();
         drop(transfer);

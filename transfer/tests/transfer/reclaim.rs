@@ -1,9 +1,12 @@
 //! Reclaim takes what nobody needs and nothing that somebody does (I-D6, I-D7, I-D13).
 
 use std::convert::Infallible;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
-use peerglass_transfer::{DownloadError, PackDisk, Workers};
+use peerglass_catalog::ManifestRoot;
+use peerglass_transfer::{DownloadError, PackDisk, ReclaimError, Workers};
 
 use crate::bodies::{noise, stream_of};
 use crate::world::{Memory, ORDER, assert_exact, read, reclaim, root, store};
@@ -79,13 +82,45 @@ async fn an_upload_during_the_question_keeps_the_bytes() {
     let transfer = memory.open(Workers::Inline).await;
     let image = noise(1, 300_000);
     let name = root(&store(&transfer, &image).await.unwrap());
-    let is_named = async |_| {
+    let others = [noise(2, 50_000), noise(3, 50_000)];
+    for other in &others {
+        drop(store(&transfer, other).await.unwrap());
+    }
+    let asked = AtomicUsize::new(0);
+    let are_named = async |roots: Vec<ManifestRoot>| {
         drop(store(&transfer, &image).await.unwrap());
-        Ok::<_, Infallible>(false)
+        asked.fetch_add(1, Ordering::Relaxed);
+        Ok::<_, Infallible>(vec![false; roots.len()])
     };
-    let reclaimed = transfer.reclaim(is_named).await.unwrap();
-    assert_eq!(reclaimed.manifests, 0);
+    let reclaimed = transfer.reclaim(are_named).await.unwrap();
+    assert_eq!((reclaimed.manifests, asked.into_inner()), (2, 1), "asked together, decided one by one");
     assert!(read(&transfer, name, 0..300_000).await.unwrap() == image);
+    assert_exact(&transfer, &*memory.packs, &[&image]).await;
+}
+
+/// The second group of manifests cannot be asked about: the first is dropped, and the failure is told.
+#[tokio::test]
+async fn a_question_without_an_answer_keeps_nothing_that_was_answered_before() {
+    let memory = Memory::new();
+    let transfer = memory.open(Workers::Inline).await;
+    for seed in 0..1030 {
+        drop(store(&transfer, &noise(seed, 200)).await.unwrap());
+    }
+    let asked = Mutex::new(Vec::new());
+    let are_named = |roots: Vec<ManifestRoot>| {
+        let mut asked = asked.lock().unwrap();
+        asked.push(roots.len());
+        std::future::ready(match asked.len() {
+            1 => Ok(vec![false; roots.len()]),
+            _ => Err(std::io::Error::other("no leader")),
+        })
+    };
+    let told = transfer.reclaim(are_named).await;
+    assert!(matches!(told, Err(ReclaimError::Unknown(_))), "{told:?}");
+    assert_eq!(asked.into_inner().unwrap(), [1024, 6]);
+    assert_eq!((memory.packs.list().unwrap().len(), transfer.usage().packs), (6, 6));
+    assert_eq!(reclaim(&transfer, &[]).await.manifests, 6);
+    assert_eq!(memory.packs.list().unwrap(), []);
 }
 
 /// An upload relies on chunks of an image that is deleted and reclaimed while the upload goes on.

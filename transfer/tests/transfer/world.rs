@@ -70,8 +70,10 @@ pub(crate) async fn read(
 /// Reclaim with `named` the manifests that images name.
 pub(crate) async fn reclaim(transfer: &Transfer, named: &[ManifestRoot]) -> Reclaimed {
     let named: BTreeSet<_> = named.iter().copied().collect();
-    let is_named = |root| std::future::ready(Ok::<_, Infallible>(named.contains(&root)));
-    transfer.reclaim(is_named).await.unwrap()
+    let are_named = |roots: Vec<_>| {
+        std::future::ready(Ok::<_, Infallible>(roots.iter().map(|root| named.contains(root)).collect()))
+    };
+    transfer.reclaim(are_named).await.unwrap()
 }
 
 /// I-D6: what is on disk is exactly what a fresh node would hold that was given `images` only, plus
