@@ -217,6 +217,18 @@ pub(crate) fn held_after(
     entries.collect()
 }
 
+/// Every held manifest that is not counted to its end.
+pub(crate) fn interrupted(index: &dyn Keyspace) -> Result<Vec<ManifestRoot>, Fault> {
+    let mut roots = Vec::new();
+    for entry in index.scan(KeyRange::prefix(&[HELD]), Direction::Ascending) {
+        let (key, value) = entry?;
+        if decode::<Held>("held manifest", &key, &value)? != Held::Whole {
+            roots.push(ManifestRoot(digest_at(&key)?));
+        }
+    }
+    Ok(roots)
+}
+
 /// Every manifest that is being let go.
 pub(crate) fn drops(index: &dyn Keyspace) -> Result<Vec<ManifestRoot>, Fault> {
     let entries = index.scan(KeyRange::prefix(&[DROPS]), Direction::Ascending);

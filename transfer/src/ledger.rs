@@ -88,9 +88,13 @@ impl Totals {
 }
 
 impl Ledger {
-    /// The ledger over `index`. Packs begun from now on are numbered from `next_pack`, or higher if there
-    /// were higher ones.
-    pub(crate) fn new(index: Arc<dyn Keyspace>, next_pack: u64) -> Result<Self, Fault> {
+    /// The ledger over `index`, which has `records` of packs. Packs begun from now on are numbered from
+    /// `next_pack`, or higher if there were higher ones.
+    pub(crate) fn new<'a>(
+        index: Arc<dyn Keyspace>,
+        next_pack: u64,
+        records: impl Iterator<Item = &'a PackRecord>,
+    ) -> Result<Self, Fault> {
         let noted = index::next_pack(&*index)?;
         let next_pack = next_pack.max(noted);
         if next_pack != noted {
@@ -101,9 +105,7 @@ impl Ledger {
             working.write()?;
         }
         let mut state = State { next_pack, ..State::default() };
-        for (_, record) in index::packs(&*index)? {
-            state.totals.add(&record);
-        }
+        records.for_each(|record| state.totals.add(record));
         Ok(Self { index, state: Mutex::new(state) })
     }
 

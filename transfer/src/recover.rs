@@ -1,6 +1,8 @@
 //! Opening what the last process left behind.
 //!
-//! A pack the index calls complete must be whole, or opening fails and names it. A pack the index says
+//! A pack the index calls complete must be whole, or opening fails and names it: it must be there at its full
+//! length, which one listing tells of all, and the newest are looked into. What is wrong within an older one
+//! is found when that is used. A pack the index says
 //! was begun and has no record of is what a crash left of an upload nobody was told of: it is removed,
 //! even if it is sealed, since a process that is killed leaves packs that are whole only in the machine's
 //! cache. A pack the index does not know at all is indexed if it is sealed and removed if not: the index
@@ -15,14 +17,17 @@ use peerglass_catalog::ManifestRoot;
 
 use crate::disk::{PackDisk, PackId, TransferDisk};
 use crate::error::{DiskFailure, DownloadError, OpenError};
-use crate::index::{self, Held, PackRecord};
+use crate::index::{self, PackRecord};
 use crate::ledger::Ledger;
 use crate::pack::{BlobKind, PackError, Sealed, Trailer};
 use crate::store::{BlobReader, Store};
 use crate::workers::Workers;
 
+/// Known packs that opening looks into, the newest ones: they have been through the fewest starts. Each costs
+/// a read somewhere on the disk, and a node of small images has a hundred thousand of them.
+const PACKS_CHECKED: usize = 1024;
 /// Tables of known packs that opening checks, in bytes: those of some 64 GiB of image, read in well
-/// under a second. The tables of the rest are checked when they are used.
+/// under a second.
 const TABLE_BYTES_CHECKED: u64 = 64 << 20;
 
 /// Open the packs and the index.
@@ -42,7 +47,7 @@ fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
     let numbers =
         files.iter().map(|(pack, _)| *pack).chain(known.keys().copied()).chain(begun.iter().copied());
     let next_pack = numbers.max().map_or(0, |pack| pack.0.saturating_add(1));
-    let ledger = Arc::new(Ledger::new(Arc::clone(&disk.index), next_pack)?);
+    let ledger = Arc::new(Ledger::new(Arc::clone(&disk.index), next_pack, known.values())?);
     let store = Store { packs: disk.packs, ledger };
 
     let present: BTreeSet<PackId> = files.iter().map(|(pack, _)| *pack).collect();
@@ -55,12 +60,16 @@ fn recover(disk: TransferDisk) -> Result<(Store, bool), OpenError> {
         }
         store.ledger.forget_lost(&lost)?;
     }
-    let mut to_check = TABLE_BYTES_CHECKED;
+    let complete = |(pack, len): &(PackId, u64)| {
+        let record = known.get(pack).filter(|record| record.complete)?;
+        Some((*pack, *len, record))
+    };
+    check(&*store.packs, files.iter().filter_map(complete))?;
     let mut removed = false;
     let mut unfinished = Vec::new();
     for (pack, len) in files {
         match known.get(&pack) {
-            Some(record) if record.complete => check(&*store.packs, pack, len, record, &mut to_check)?,
+            Some(record) if record.complete => {}
             None if begun.contains(&pack) => {
                 store.packs.remove(pack)?;
                 removed = true;
@@ -125,18 +134,13 @@ fn hold_roots(store: &Store, sealed: &Sealed) -> Result<(), DownloadError> {
 /// they are counted until the same bytes come again.
 fn hold_begun(store: &Store) -> Result<(), DiskFailure> {
     let mut reader = BlobReader::new(store.clone());
-    let mut after = None;
-    loop {
-        let held = index::held_after(&*store.ledger.index, after.as_ref(), 1024)?;
-        let Some((last, _)) = held.last() else { return Ok(()) };
-        after = Some(*last);
-        for (root, _) in held.into_iter().filter(|(_, held)| *held != Held::Whole) {
-            if let Err(error) = hold(store, &mut reader, root) {
-                let error = error.of_some_bytes()?;
-                tracing::error!(manifest = %root.0, %error, "a manifest that was begun is damaged");
-            }
+    for root in index::interrupted(&*store.ledger.index)? {
+        if let Err(error) = hold(store, &mut reader, root) {
+            let error = error.of_some_bytes()?;
+            tracing::error!(manifest = %root.0, %error, "a manifest that was begun is damaged");
         }
     }
+    Ok(())
 }
 
 fn hold(store: &Store, reader: &mut BlobReader, root: ManifestRoot) -> Result<(), DownloadError> {
@@ -145,27 +149,30 @@ fn hold(store: &Store, reader: &mut BlobReader, root: ManifestRoot) -> Result<()
     store.ledger.hold::<DownloadError>(&root, &manifest, |page| reader.page(page))
 }
 
-/// Check a pack that was complete.
-fn check(
+/// Check packs that were complete, which come in order.
+fn check<'a>(
     packs: &dyn PackDisk,
-    pack: PackId,
-    len: u64,
-    record: &PackRecord,
-    to_check: &mut u64,
+    complete: impl DoubleEndedIterator<Item = (PackId, u64, &'a PackRecord)> + Clone,
 ) -> Result<(), OpenError> {
-    if len != record.file_bytes {
-        return Err(OpenError::DamagedPack { pack, reason: "its length is not what was written" });
-    }
-    let mut checked = || {
-        let file = packs.open(pack)?;
-        let trailer = Trailer::read(&*file)?;
-        if let Some(left) = trailer.table_bytes().and_then(|bytes| to_check.checked_sub(bytes)) {
-            trailer.table(&*file)?;
-            *to_check = left;
+    for (pack, len, record) in complete.clone() {
+        if len != record.file_bytes {
+            return Err(OpenError::DamagedPack { pack, reason: "its length is not what was written" });
         }
-        Ok::<_, PackError>(())
-    };
-    checked().map_err(|error| refusal(pack, error))
+    }
+    let mut table_bytes_left = TABLE_BYTES_CHECKED;
+    for (pack, _, _) in complete.rev().take(PACKS_CHECKED) {
+        let mut look = || {
+            let file = packs.open(pack)?;
+            let trailer = Trailer::read(&*file)?;
+            if let Some(left) = trailer.table_bytes().and_then(|bytes| table_bytes_left.checked_sub(bytes)) {
+                trailer.table(&*file)?;
+                table_bytes_left = left;
+            }
+            Ok::<_, PackError>(())
+        };
+        look().map_err(|error| refusal(pack, error))?;
+    }
+    Ok(())
 }
 
 /// Read the table of a sealed pack.

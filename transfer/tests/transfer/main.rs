@@ -14,4 +14,5 @@ mod limits;
 mod pull_crashes;
 mod reclaim;
 mod round_trip;
+mod starts;
 mod world;
