@@ -28,6 +28,9 @@ pub(crate) const HEADER: [u8; 16] = *b"peerglass pack\0\x01";
 /// Bytes after the table.
 pub(crate) const TRAILER_BYTES: u64 = 64;
 const ROW_BYTES: u64 = 56;
+/// Rows of a table written at once, some 900 KiB: the table of a large image is as large as what is kept of it
+/// in memory, and need not be there twice.
+const ROWS_PER_APPEND: usize = 16 * 1024;
 const TRAILER_MAGIC: [u8; 8] = *b"pgseal\0\x01";
 
 /// What a blob is for.
@@ -166,26 +169,31 @@ impl PackWriter {
     /// Make the pack whole and durable. Answers with its length.
     pub(crate) async fn seal(self) -> io::Result<Sealed> {
         let Self { pack, file, end, rows } = self;
-        let mut table = Vec::with_capacity(rows.len() * ROW_BYTES as usize);
-        for row in &rows {
-            table.extend_from_slice(&row.digest.0);
-            table.extend_from_slice(&row.offset.to_le_bytes());
-            for number in [row.stored_len, row.plain_len, row.kind.code(), 0] {
-                table.extend_from_slice(&number.to_le_bytes());
+        let mut hasher = blake3::Hasher::new();
+        let mut table = Vec::with_capacity(rows.len().min(ROWS_PER_APPEND) * ROW_BYTES as usize);
+        for rows in rows.chunks(ROWS_PER_APPEND) {
+            table.clear();
+            for row in rows {
+                table.extend_from_slice(&row.digest.0);
+                table.extend_from_slice(&row.offset.to_le_bytes());
+                for number in [row.stored_len, row.plain_len, row.kind.code(), 0] {
+                    table.extend_from_slice(&number.to_le_bytes());
+                }
             }
+            hasher.update(&table);
+            file.append(&table)?;
         }
-        file.append(&table)?;
         file.sync().await?;
         let mut trailer = Vec::with_capacity(TRAILER_BYTES as usize);
         trailer.extend_from_slice(&end.to_le_bytes());
         trailer.extend_from_slice(&(rows.len() as u64).to_le_bytes());
-        trailer.extend_from_slice(&Digest::of(&table).0);
+        trailer.extend_from_slice(hasher.finalize().as_bytes());
         let checksum = blake3::hash(&trailer);
         trailer.extend_from_slice(&checksum.as_bytes()[..8]);
         trailer.extend_from_slice(&TRAILER_MAGIC);
         file.append(&trailer)?;
         file.sync().await?;
-        let bytes = end + table.len() as u64 + TRAILER_BYTES;
+        let bytes = end + rows.len() as u64 * ROW_BYTES + TRAILER_BYTES;
         Ok(Sealed { pack, rows, bytes })
     }
 }

@@ -20,13 +20,13 @@ pub(crate) async fn commit(
     let ledger = Arc::clone(&transfer.store.ledger);
     // Guarded before it is asked for: what is held now is not let go from under this.
     let guard = RootGuard::new(Arc::clone(&ledger), name);
-    let rows: Vec<_> = writer.iter().flat_map(|writer| &writer.rows).map(|row| row.digest).collect();
     let known = Arc::clone(&ledger);
-    let nothing_new = transfer
-        .workers
-        .run(move || Ok::<_, KeepError>(known.holds(&name)? && all_sound(&known, rows.into_iter())?))
-        .await
-        .map_err(KeepError::Disk)??;
+    let look = move || {
+        let mut written = writer.iter().flat_map(|writer| &writer.rows).map(|row| row.digest);
+        let nothing_new = known.holds(&name)? && all_sound(&known, &mut written)?;
+        Ok::<_, KeepError>((writer, nothing_new))
+    };
+    let (writer, nothing_new) = transfer.workers.run(look).await.map_err(KeepError::Disk)??;
     let sealed = match writer {
         Some(writer) if !nothing_new => {
             let sealed = writer.seal().await?;
