@@ -9,6 +9,7 @@ use peerglass_consensus::Consensus;
 use peerglass_transfer::Transfer;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -46,6 +47,8 @@ pub struct Shared {
     pub(crate) schemas: crate::v2::schemas::Schemas,
     /// Uploads outlive their request: a client that hangs up must not leave an image half begun.
     pub(crate) uploads: TaskTracker,
+    /// A permit for each download under way.
+    pub(crate) downloads: Arc<Semaphore>,
     /// Cancelled when uploads must stop trying to release their images.
     pub(crate) closing: CancellationToken,
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
@@ -66,6 +69,7 @@ impl Api {
             transfer: parts.transfer,
             schemas: crate::v2::schemas::Schemas::new(&parts.settings),
             password_checks: PasswordChecks::new(key, parts.settings.password_checks_max),
+            downloads: Arc::new(Semaphore::new(parts.settings.downloads_max.min(Semaphore::MAX_PERMITS))),
             settings: parts.settings,
             auth: parts.auth,
             uploads: TaskTracker::new(),

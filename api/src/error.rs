@@ -102,6 +102,8 @@ pub(crate) enum ApiError {
     Cluster(#[from] ClusterProblem),
     #[error("uploads of the last run of this node are still being given up")]
     UploadsClosed,
+    #[error("as many downloads as allowed are under way")]
+    DownloadsBusy,
 }
 
 impl ApiError {
@@ -127,7 +129,9 @@ impl ApiError {
             // However it failed: other nodes are wanting, and may be there again in a moment.
             Self::Replicate(_) | Self::BytesElsewhere(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Download(error) => download_status(error),
-            Self::UploadInterrupted | Self::UploadsClosed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UploadInterrupted | Self::UploadsClosed | Self::DownloadsBusy => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Denied(denied) if denied.hidden => StatusCode::NOT_FOUND,
             Self::Denied(_) | Self::Deactivated | Self::ForeignOwner(_) => StatusCode::FORBIDDEN,
             Self::Unauthenticated(Unauthenticated::Basic) => StatusCode::UNAUTHORIZED,

@@ -10,6 +10,7 @@ mod access;
 mod api;
 mod auth;
 mod call;
+mod claimed;
 mod error;
 mod front;
 mod health;

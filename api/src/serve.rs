@@ -4,7 +4,9 @@
 //!
 //! * No more connections are open than allowed, in all and from one address.
 //! * A client that connects and sends no complete request head is cut off in bounded time, and a
-//!   connection without a request is kept alive no longer than allowed.
+//!   connection without a request is kept alive no longer than allowed, whichever protocol it speaks.
+//! * A client that takes no byte of its answers for too long is cut off, and what it was to get is freed. On a
+//!   connection of several requests that goes for all of them.
 //! * An answer given before the request's body was read reaches a client that is still sending.
 //! * After `stop`, requests in flight may finish until the drain time is over; then they are cut, and
 //!   uploads among them release their images before this returns.
@@ -12,8 +14,11 @@
 //!   for a moment more, each further answer on them says `Connection: close`, and only then those that are
 //!   still idle are closed.
 
+mod answer;
 mod linger;
+mod meter;
 mod places;
+mod progress;
 mod tally;
 
 use std::convert::Infallible;
@@ -22,7 +27,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderValue, Request, Version, header};
+use axum::body::Body;
+use axum::http::{HeaderValue, Request, Response, Version, header};
 use axum::serve::Listener;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -38,8 +44,11 @@ use crate::access::Remote;
 use crate::api::Api;
 use crate::front::Front;
 use crate::settings::ApiSettings;
+use answer::Answer;
 use linger::{Lent, linger};
+use meter::Metered;
 use places::Places;
+use progress::{Over, Patience, Progress};
 use tally::Tally;
 
 /// Read buffer of an HTTP/1.1 connection; also the most a request head may take.
@@ -164,10 +173,68 @@ where
 {
     let head_timeout = front.settings().header_read_timeout;
     let last_requests = LAST_REQUESTS.min(front.settings().drain_timeout / 2);
-    let (counted, stopping) = (tally.clone(), stop.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (version, stop) = (request.version(), stopping.clone());
-        let mut request = counted.take(request);
+    let mut patience =
+        Patience { stuck: front.settings().write_idle_timeout, idle: front.settings().keep_alive_timeout };
+    let progress = Progress::new();
+    let io = TokioIo::new(Metered::new(io, progress.clone()));
+    let service = service(front, remote, stop.clone(), tally.clone(), progress.clone());
+    let mut served = pin!(builder.serve_connection(io, service));
+    let mut stopped = pin!(async {
+        stop.cancelled().await;
+        tokio::time::sleep(last_requests).await;
+    });
+    // Which protocol a client speaks is not known before its first bytes, so this limit is kept here.
+    let mut head_due = pin!(tokio::time::sleep(head_timeout));
+    let (mut head_came, mut closing) = (false, false);
+    loop {
+        tokio::select! {
+            biased;
+            ended = served.as_mut() => return ended,
+            () = stopped.as_mut(), if !closing => {
+                served.as_mut().graceful_shutdown();
+                closing = true;
+            }
+            () = head_due.as_mut(), if !head_came => {
+                if !tally.began() {
+                    return Ok(());
+                }
+                head_came = true;
+            }
+            over = progress.over(patience) => match over {
+                Over::Stuck => {
+                    tracing::info!(%remote, "a client that takes nothing of its answer is cut off");
+                    return Ok(());
+                }
+                Over::Idle if closing => return Ok(()),
+                // A request may cross with the end, so the client is told first.
+                Over::Idle => {
+                    served.as_mut().graceful_shutdown();
+                    closing = true;
+                    patience.idle = head_timeout;
+                    progress.rest();
+                }
+            }
+        }
+    }
+}
+
+/// What answers each request of one connection.
+fn service(
+    front: Front,
+    remote: SocketAddr,
+    stop: CancellationToken,
+    tally: Tally,
+    progress: Progress,
+) -> impl hyper::service::Service<
+    Request<Incoming>,
+    Response = Response<Body>,
+    Error = Infallible,
+    Future: Send + 'static,
+> {
+    service_fn(move |request: Request<Incoming>| {
+        let (version, stop, progress) = (request.version(), stop.clone(), progress.clone());
+        let under_way = progress.begin(version == Version::HTTP_2);
+        let mut request = tally.take(request);
         request.extensions_mut().insert(Remote(remote));
         let answer = front.clone().call(request);
         async move {
@@ -175,32 +242,7 @@ where
             if stop.is_cancelled() && version <= Version::HTTP_11 {
                 answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(answer)
+            Ok::<_, Infallible>(answer.map(|body| Body::new(Answer::new(body, progress, under_way))))
         }
-    });
-    let mut served = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let mut stopped = pin!(async {
-        stop.cancelled().await;
-        tokio::time::sleep(last_requests).await;
-    });
-    // Which protocol a client speaks is not known before its first bytes, so this limit is kept here.
-    tokio::select! {
-        biased;
-        ended = served.as_mut() => return ended,
-        () = stopped.as_mut() => {
-            served.as_mut().graceful_shutdown();
-            return served.await;
-        }
-        () = tokio::time::sleep(head_timeout) => {
-            if !tally.began() {
-                return Ok(());
-            }
-        }
-    }
-    tokio::select! {
-        biased;
-        ended = served.as_mut() => return ended,
-        () = stopped => served.as_mut().graceful_shutdown(),
-    }
-    served.await
+    })
 }

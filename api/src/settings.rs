@@ -62,6 +62,13 @@ pub struct ApiSettings {
     pub body_idle_timeout: Duration,
     /// Bytes a body must bring in each `body_idle_timeout` of waiting for it.
     pub body_window_bytes_min: usize,
+    /// Seconds a client may take nothing of its answers while there is something to take. A client that pauses
+    /// longer, as behind a slow disk, has to come back with a range. The buffers of the kernel take megabytes
+    /// ahead and then nothing until a third is gone: who takes less than 2 MiB in this time may look like nobody.
+    #[serde(with = "seconds")]
+    pub write_idle_timeout: Duration,
+    /// Downloads under way at once; the next one is told to come back. Each holds up to 2 MiB.
+    pub downloads_max: usize,
     /// Connections open at once; further ones wait in the kernel's queue.
     pub connections_max: usize,
     /// Connections open at once from one address; further ones are closed.
@@ -105,6 +112,8 @@ impl Default for ApiSettings {
             keep_alive_timeout: Duration::from_secs(75),
             body_idle_timeout: Duration::from_secs(60),
             body_window_bytes_min: 4 * KIB,
+            write_idle_timeout: Duration::from_secs(60),
+            downloads_max: 512,
             connections_max: 4096,
             connections_per_address_max: 256,
             http2_streams_max: 100,
@@ -155,9 +164,11 @@ impl ApiSettings {
             ("http2_streams_max", self.http2_streams_max as usize),
             ("password_checks_max", self.password_checks_max),
             ("copies", self.copies),
+            ("downloads_max", self.downloads_max),
             ("header_read_timeout", usize::from(!self.header_read_timeout.is_zero())),
             ("keep_alive_timeout", usize::from(!self.keep_alive_timeout.is_zero())),
             ("body_idle_timeout", usize::from(!self.body_idle_timeout.is_zero())),
+            ("write_idle_timeout", usize::from(!self.write_idle_timeout.is_zero())),
         ];
         if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
             return Err(InvalidApiSettings::Zero(name));

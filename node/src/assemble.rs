@@ -327,6 +327,8 @@ fn api_settings(settings: &Settings) -> ApiSettings {
         header_read_timeout: Duration::from_secs(section.header_timeout_s),
         keep_alive_timeout: Duration::from_secs(section.keep_alive_timeout_s),
         body_idle_timeout: Duration::from_secs(section.body_idle_timeout_s),
+        write_idle_timeout: Duration::from_secs(section.write_idle_timeout_s),
+        downloads_max: count(settings.storage.downloads_max),
         drain_timeout: Duration::from_secs(section.drain_timeout_s),
         stale_when_cut_off: settings.cluster.stale_reads == StaleReads::WhenCutOff,
         copies: count(settings.cluster.copies),

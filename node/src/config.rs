@@ -156,12 +156,21 @@ impl Settings {
         if self.api.limit_param_default > self.api.api_limit_max || self.api.api_limit_max == 0 {
             return out_of_range("api.api_limit_max", "at least 1 and at least api.limit_param_default");
         }
-        let waits = [self.api.body_idle_timeout_s, self.api.header_timeout_s, self.api.keep_alive_timeout_s];
+        let api = &self.api;
+        let waits = [
+            api.body_idle_timeout_s,
+            api.write_idle_timeout_s,
+            api.header_timeout_s,
+            api.keep_alive_timeout_s,
+        ];
         if waits.contains(&0) {
             return out_of_range("api.*_timeout_s", "at least 1 second");
         }
-        if self.storage.uploads_max == 0 || self.api.connections_max == 0 {
-            return out_of_range("storage.uploads_max and api.connections_max", "at least 1");
+        if self.storage.uploads_max == 0 || self.storage.downloads_max == 0 || self.api.connections_max == 0 {
+            return out_of_range(
+                "storage.uploads_max, storage.downloads_max and api.connections_max",
+                "at least 1",
+            );
         }
         if self.storage.reclaim_interval_s == 0 || self.raft.snapshot_entries == 0 {
             return out_of_range("storage.reclaim_interval_s and raft.snapshot_entries", "at least 1");

@@ -1,65 +1,18 @@
 //! How long a connection without a request stays open, in simulated time.
 
-use std::io;
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::serve::Listener;
-use peerglass_api::serve;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::node::node;
-
-/// A listener whose connections never leave this process.
-struct Pipes(mpsc::Receiver<DuplexStream>);
-
-impl Listener for Pipes {
-    type Io = DuplexStream;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (DuplexStream, SocketAddr) {
-        match self.0.recv().await {
-            Some(stream) => (stream, ([192, 0, 2, 1], 4711).into()),
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        Ok(([192, 0, 2, 2], 9292).into())
-    }
-}
-
-/// One connection to a node, and the task that serves it.
-async fn connection() -> (DuplexStream, JoinSet<()>) {
-    connection_until(CancellationToken::new()).await
-}
-
-async fn connection_until(stop: CancellationToken) -> (DuplexStream, JoinSet<()>) {
-    let (pipes, listener) = mpsc::channel(1);
-    let (client, server) = duplex(64 * 1024);
-    pipes.send(server).await.unwrap();
-    let mut served = JoinSet::new();
-    served.spawn(serve(Pipes(listener), node().await.api, stop));
-    (client, served)
-}
+use crate::pipes::{connection, connection_until, seconds_to_end};
 
 async fn ask(stream: &mut DuplexStream) {
     stream.write_all(b"GET /livez HTTP/1.1\r\nHost: h\r\n\r\n").await.unwrap();
     let mut answer = [0; 4096];
     let length = stream.read(&mut answer).await.unwrap();
     assert!(answer[..length].starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&answer));
-}
-
-/// Whole seconds until the node closes.
-async fn seconds_to_end(stream: &mut DuplexStream) -> u64 {
-    let begun = Instant::now();
-    let mut rest = Vec::new();
-    timeout(Duration::from_secs(1000), stream.read_to_end(&mut rest)).await.unwrap().unwrap();
-    begun.elapsed().as_secs()
 }
 
 #[tokio::test(start_paused = true)]

@@ -44,6 +44,8 @@ section! {
         keep_alive_timeout_s: u64 = 75,
         /// Seconds a client may stay silent in the middle of a body.
         body_idle_timeout_s: u64 = 60,
+        /// Seconds a client may take nothing of an answer before its connection is closed.
+        write_idle_timeout_s: u64 = 60,
         /// Seconds that requests in progress get to finish when the node is stopped.
         drain_timeout_s: u64 = 30,
     }
@@ -66,6 +68,8 @@ section! {
         data_dir: PathBuf = PathBuf::from("./peerglass-data"),
         /// Uploads received at once. Each takes at most 8 MiB of memory.
         uploads_max: u32 = 64,
+        /// Downloads sent at once. Each takes at most 2 MiB of memory, also if its client is slow.
+        downloads_max: u32 = 512,
         /// Seconds between looks for bytes that no image names any more.
         reclaim_interval_s: u64 = 30,
     }

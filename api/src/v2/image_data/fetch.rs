@@ -3,6 +3,8 @@
 //! The length is always announced, so a transfer that fails in the middle ends short and no client
 //! takes it for the whole image.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use futures::TryStreamExt;
@@ -12,6 +14,7 @@ use peerglass_transfer::DownloadError;
 use super::DataProblem;
 use super::range::wanted;
 use crate::call::{Answer, Call};
+use crate::claimed::claimed;
 use crate::error::ApiError;
 use crate::v2::{PEER_STORE, no_content};
 
@@ -31,11 +34,15 @@ pub(crate) async fn download(call: Call) -> Answer {
         Body::empty()
     } else {
         let id = image.id;
+        let permit = Arc::clone(&call.api.downloads).try_acquire_owned();
+        let permit = Arc::new(permit.map_err(|_| ApiError::DownloadsBusy)?);
         let bytes = call.api.transfer.download(content.manifest, range.clone()).await;
         let bytes = bytes.map_err(|error| elsewhere(&call, error))?;
-        Body::from_stream(bytes.inspect_err(move |error| {
+        let bytes = bytes.inspect_err(move |error| {
             tracing::error!(image = %id, error = error as &dyn std::error::Error, "download broke off");
-        }))
+        });
+        // Under way is also what the connection holds when the last byte has been read.
+        Body::from_stream(bytes.map_ok(move |piece| claimed(piece, Arc::clone(&permit))))
     };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
