@@ -6,6 +6,8 @@ mod caller;
 mod http_basic;
 mod open;
 
+use std::net::IpAddr;
+
 use axum::http::HeaderMap;
 
 pub use http_basic::{Htpasswd, HtpasswdError, HtpasswdProblem};
@@ -31,18 +33,22 @@ pub(crate) enum Unauthenticated {
     /// The check itself could not be made.
     #[error("the password check was interrupted")]
     Interrupted,
+    /// Too many passwords wait to be checked.
+    #[error("too many passwords wait to be checked")]
+    Busy,
 }
 
 impl Auth {
-    /// The caller of a request with these headers.
+    /// The caller of a request with these headers from `remote`, if that is known.
     pub(crate) async fn caller(
         &self,
         headers: &HeaderMap,
+        remote: Option<IpAddr>,
         checks: &PasswordChecks,
     ) -> Result<Caller, Unauthenticated> {
         match self {
             Self::None => Ok(open::caller()),
-            Self::HttpBasic(htpasswd) => htpasswd.caller(headers, checks).await,
+            Self::HttpBasic(htpasswd) => htpasswd.caller(headers, remote, checks).await,
         }
     }
 }

@@ -135,7 +135,9 @@ impl ApiError {
             Self::Denied(denied) if denied.hidden => StatusCode::NOT_FOUND,
             Self::Denied(_) | Self::Deactivated | Self::ForeignOwner(_) => StatusCode::FORBIDDEN,
             Self::Unauthenticated(Unauthenticated::Basic) => StatusCode::UNAUTHORIZED,
-            Self::Unauthenticated(Unauthenticated::Interrupted) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unauthenticated(Unauthenticated::Interrupted | Unauthenticated::Busy) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::NoSuchImage(_) | Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,

@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use tower::{Service, ServiceExt};
 use tracing::Instrument;
 
-use crate::access::AccessLine;
+use crate::access::{AccessLine, Remote};
 use crate::api::Api;
 use crate::auth::Caller;
 use crate::error::{ApiError, Format};
@@ -87,7 +87,8 @@ impl Front {
         };
         let span = line.identify(&id);
         let answered = async {
-            let caller = self.api.auth.caller(request.headers(), &self.api.password_checks).await?;
+            let remote = request.extensions().get::<Remote>().map(|remote| remote.0.ip());
+            let caller = self.api.auth.caller(request.headers(), remote, &self.api.password_checks).await?;
             line.attribute(&caller);
             if let Some(too_long) = too_long {
                 return Err(too_long.into());

@@ -7,20 +7,23 @@
 //! # What it promises
 //!
 //! * An unknown user costs as much time as a wrong password, so names cannot be guessed by timing.
-//! * At most a configured number of passwords are checked at once; bcrypt is slow on purpose.
+//! * At most a configured number of passwords are checked at once, and a bounded number wait for that.
+//! * A user whose password is remembered waits for nobody.
 //! * A verified password is remembered as a keyed digest, never as itself, and only until the file
 //!   is reloaded.
 
+mod checks;
 mod file;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, header};
-use tokio::sync::Semaphore;
 
 use super::{Caller, Unauthenticated};
 
+pub(crate) use checks::PasswordChecks;
 use file::User;
 pub use file::{HtpasswdError, HtpasswdProblem};
 
@@ -46,20 +49,6 @@ struct Remembered {
     oldest_first: VecDeque<[u8; 32]>,
 }
 
-/// What a password check needs from the node.
-#[derive(Clone, Debug)]
-pub(crate) struct PasswordChecks {
-    key: [u8; 32],
-    slots: Arc<Semaphore>,
-}
-
-impl PasswordChecks {
-    /// At most `at_once` checks in parallel; `key` is secret to this process.
-    pub(crate) fn new(key: [u8; 32], at_once: usize) -> Self {
-        Self { key, slots: Arc::new(Semaphore::new(at_once)) }
-    }
-}
-
 impl Htpasswd {
     /// The users in `text`, which came from the file `name`.
     pub fn parse(name: &str, text: &str) -> Result<Self, HtpasswdError> {
@@ -80,6 +69,7 @@ impl Htpasswd {
     pub(super) async fn caller(
         &self,
         headers: &HeaderMap,
+        remote: Option<IpAddr>,
         checks: &PasswordChecks,
     ) -> Result<Caller, Unauthenticated> {
         let (name, password) = credentials(headers).ok_or(Unauthenticated::Basic)?;
@@ -96,8 +86,7 @@ impl Htpasswd {
                 user.as_ref().map_or_else(|| users.decoy(&checks.key, &name), |user| user.hash.clone());
             (user, hash, users.generation)
         };
-        let _slot = checks.slots.acquire().await.map_err(|_| Unauthenticated::Interrupted)?;
-        let right = verify(password, hash).await?;
+        let right = checks.check((digest, generation), remote, password, hash).await?;
         let Some(user) = user.filter(|_| right) else { return Err(Unauthenticated::Basic) };
         let caller = Caller::new(Some(name), Some(user.project), user.roles);
         let mut users = self.users();
@@ -133,17 +122,6 @@ impl Remembered {
             self.callers.remove(&oldest);
         }
     }
-}
-
-/// Whether `password` is the one `hash` was made of, decided off the threads that serve requests.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "bcrypt takes a core for tens of milliseconds and would stall every other request"
-)]
-async fn verify(password: String, hash: String) -> Result<bool, Unauthenticated> {
-    let check = tokio::task::spawn_blocking(move || bcrypt::verify(password.as_bytes(), &hash));
-    // Hashes were checked when the file was read, so an error means a password bcrypt cannot take.
-    Ok(check.await.map_err(|_| Unauthenticated::Interrupted)?.unwrap_or(false))
 }
 
 fn digest(key: &[u8; 32], user: &str, password: &str) -> [u8; 32] {

@@ -2,8 +2,10 @@
 
 use peerglass_api::{ApiSettings, Auth, Htpasswd};
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
 use crate::node::{node_with, node_with_users};
+use crate::server::{read_to_end, server_with};
 
 #[tokio::test]
 async fn projects_do_not_see_each_other() {
@@ -70,4 +72,34 @@ async fn a_reload_forgets_old_passwords() {
     node.user("alice").get("/v2/images").await.expect(200);
     users.reload("users", &line("other")).unwrap();
     node.user("alice").get("/v2/images").await.expect(401);
+}
+
+/// Wrong passwords fill the queue of their address; who is known or comes from elsewhere still gets in.
+#[tokio::test]
+async fn a_flood_of_wrong_passwords_is_turned_away() {
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let slow = bcrypt::hash("other", 11).unwrap();
+    let users = Htpasswd::parse("users", &format!("alice:{hash}\nbob:{slow}\n")).unwrap();
+    let server = server_with(ApiSettings::default(), Auth::HttpBasic(users)).await;
+    let alice = server.node.user("alice");
+    alice.get("/v2/images").await.expect(200);
+    let mut flood = tokio::task::JoinSet::new();
+    for number in 0..40 {
+        let mut stream = server.connect().await;
+        // "bob:xx", and three further characters for each group of four.
+        let credentials = format!("Ym9iOnh4eHg{}eHg{}", number / 10, number % 10);
+        let request = format!(
+            "GET /v2/images HTTP/1.1\r\nHost: h\r\nConnection: close\r\nAuthorization: Basic {credentials}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        flood.spawn(async move { read_to_end(&mut stream).await });
+    }
+    let first = flood.join_next().await.unwrap().unwrap();
+    assert!(first.starts_with("HTTP/1.1 503") && first.contains("retry-after: 1\r\n"), "{first}");
+    // Nobody has been checked yet, and this one need not be.
+    alice.get("/v2/images").await.expect(200);
+    let answers = flood.join_all().await;
+    let refused = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 401")).count();
+    assert!((8..=20).contains(&refused), "{refused} were checked");
+    assert!(answers.iter().all(|answer| &answer[9..12] == "401" || &answer[9..12] == "503"));
 }

@@ -19,9 +19,13 @@ pub(crate) struct Server {
     pub(crate) served: JoinHandle<()>,
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test stands where the node would: it owns listener and task")]
 pub(crate) async fn server(settings: ApiSettings) -> Server {
-    let node = node_with(settings, Auth::None).await;
+    server_with(settings, Auth::None).await
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test stands where the node would: it owns listener and task")]
+pub(crate) async fn server_with(settings: ApiSettings, auth: Auth) -> Server {
+    let node = node_with(settings, auth).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
