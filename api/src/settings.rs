@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const TIB: u64 = 1 << 40;
+/// Longer is meant as "never", and added to the time it may be more than a clock can hold.
+const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// How the API behaves. Every field has a default that works on a laptop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ApiSettings {
-    /// Scheme, host and port that clients reach this service by, without a trailing slash. Unset:
-    /// taken from each request's `Host`.
+    /// Where clients reach this service: scheme, host, and if need be port and path, without a trailing
+    /// slash. Unset: taken from each request's `Host`.
     pub public_endpoint: Option<String>,
     /// Values `disk_format` may take. Clients read them from the image schema.
     pub disk_formats: Vec<String>,
@@ -125,12 +127,18 @@ impl Default for ApiSettings {
     }
 }
 
-/// A setting that cannot be meant.
+/// A setting that cannot be meant. Keys are named as operators write them, in the settings of a node.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidApiSettings {
     /// A limit of zero would refuse everything.
-    #[error("api.{0} must be at least 1")]
+    #[error("{0} must be at least 1")]
     Zero(&'static str),
+    /// No image could be created.
+    #[error("{0} must name at least one format")]
+    Empty(&'static str),
+    /// Longer than a clock can be relied on to count.
+    #[error("{0} must be at most 31536000 seconds, a year")]
+    TooLong(&'static str),
     /// The default page would be larger than the largest page.
     #[error("api.limit_param_default ({default}) is larger than api.api_limit_max ({max})")]
     DefaultAboveMax {
@@ -139,8 +147,8 @@ pub enum InvalidApiSettings {
         /// The largest page.
         max: usize,
     },
-    /// Not a base URL.
-    #[error("api.public_endpoint must look like http://host:port, without a path")]
+    /// Not a base of links.
+    #[error("api.public_endpoint must be a URL such as https://images.example.net, without a query")]
     PublicEndpoint,
     /// JSON could nest deeper than the parser's stack allows.
     #[error("api.json_depth_max is at most 100")]
@@ -150,29 +158,13 @@ pub enum InvalidApiSettings {
 impl ApiSettings {
     /// The first contradiction, if any.
     pub fn validate(&self) -> Result<(), InvalidApiSettings> {
-        let limits = [
-            ("disk_formats", self.disk_formats.len()),
-            ("container_formats", self.container_formats.len()),
-            ("api_limit_max", self.api_limit_max),
-            ("max_request_id_length", self.max_request_id_length),
-            ("header_bytes_max", self.header_bytes_max),
-            ("headers_max", self.headers_max),
-            ("json_bytes_max", self.json_bytes_max),
-            ("json_depth_max", self.json_depth_max),
-            ("connections_max", self.connections_max),
-            ("connections_per_address_max", self.connections_per_address_max),
-            ("http2_streams_max", self.http2_streams_max as usize),
-            ("password_checks_max", self.password_checks_max),
-            ("copies", self.copies),
-            ("downloads_max", self.downloads_max),
-            ("header_read_timeout", usize::from(!self.header_read_timeout.is_zero())),
-            ("keep_alive_timeout", usize::from(!self.keep_alive_timeout.is_zero())),
-            ("body_idle_timeout", usize::from(!self.body_idle_timeout.is_zero())),
-            ("write_idle_timeout", usize::from(!self.write_idle_timeout.is_zero())),
-        ];
-        if let Some((name, _)) = limits.into_iter().find(|(_, limit)| *limit == 0) {
-            return Err(InvalidApiSettings::Zero(name));
+        let lists =
+            [("api.disk_formats", &self.disk_formats), ("api.container_formats", &self.container_formats)];
+        if let Some((key, _)) = lists.into_iter().find(|(_, formats)| formats.is_empty()) {
+            return Err(InvalidApiSettings::Empty(key));
         }
+        self.validate_limits()?;
+        self.validate_times()?;
         if self.limit_param_default > self.api_limit_max {
             return Err(InvalidApiSettings::DefaultAboveMax {
                 default: self.limit_param_default,
@@ -182,13 +174,49 @@ impl ApiSettings {
         if self.json_depth_max > 100 {
             return Err(InvalidApiSettings::JsonDepth);
         }
-        let is_base = |url: &String| {
-            url.parse::<axum::http::Uri>().is_ok_and(|uri| {
-                matches!(uri.scheme_str(), Some("http" | "https")) && uri.path() == "/" && !url.ends_with('/')
-            })
-        };
-        if self.public_endpoint.as_ref().is_some_and(|url| !is_base(url)) {
+        if self.public_endpoint.as_deref().is_some_and(|url| !is_base(url)) {
             return Err(InvalidApiSettings::PublicEndpoint);
+        }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<(), InvalidApiSettings> {
+        let limits = [
+            ("api.api_limit_max", self.api_limit_max),
+            ("api.max_request_id_length", self.max_request_id_length),
+            ("api.header_bytes_max", self.header_bytes_max),
+            ("api.headers_max", self.headers_max),
+            ("api.json_bytes_max", self.json_bytes_max),
+            ("api.json_depth_max", self.json_depth_max),
+            ("api.connections_max", self.connections_max),
+            ("api.connections_per_address_max", self.connections_per_address_max),
+            ("api.http2_streams_max", self.http2_streams_max as usize),
+            ("api.password_checks_max", self.password_checks_max),
+            ("storage.downloads_max", self.downloads_max),
+            ("cluster.copies", self.copies),
+        ];
+        match limits.into_iter().find(|(_, limit)| *limit == 0) {
+            Some((key, _)) => Err(InvalidApiSettings::Zero(key)),
+            None => Ok(()),
+        }
+    }
+
+    fn validate_times(&self) -> Result<(), InvalidApiSettings> {
+        for (key, time) in [
+            ("api.header_timeout_s", self.header_read_timeout),
+            ("api.keep_alive_timeout_s", self.keep_alive_timeout),
+            ("api.body_idle_timeout_s", self.body_idle_timeout),
+            ("api.write_idle_timeout_s", self.write_idle_timeout),
+        ] {
+            if time.is_zero() {
+                return Err(InvalidApiSettings::Zero(key));
+            }
+            if time > TIMEOUT_MAX {
+                return Err(InvalidApiSettings::TooLong(key));
+            }
+        }
+        if self.drain_timeout > TIMEOUT_MAX {
+            return Err(InvalidApiSettings::TooLong("api.drain_timeout_s"));
         }
         Ok(())
     }
@@ -198,6 +226,14 @@ impl ApiSettings {
         let quota = |quota: i64| (quota >= 0).then(|| u32::try_from(quota).unwrap_or(u32::MAX));
         Limits { properties_max: quota(self.image_property_quota), tags_max: quota(self.image_tag_quota) }
     }
+}
+
+/// Whether links can be made by putting a path behind `url`.
+fn is_base(url: &str) -> bool {
+    url.parse::<axum::http::Uri>().is_ok_and(|uri| {
+        let has_host = uri.host().is_some_and(|host| !host.is_empty());
+        matches!(uri.scheme_str(), Some("http" | "https")) && has_host && !url.contains(['?', '#', '@'])
+    }) && !url.ends_with('/')
 }
 
 /// Durations as seconds, whole or not.
@@ -259,12 +295,40 @@ mod tests {
     #[test]
     fn contradictions_are_named() {
         let zero = ApiSettings { headers_max: 0, ..ApiSettings::default() };
-        assert_eq!(zero.validate(), Err(InvalidApiSettings::Zero("headers_max")));
+        assert_eq!(zero.validate(), Err(InvalidApiSettings::Zero("api.headers_max")));
         let page = ApiSettings { limit_param_default: 2000, ..ApiSettings::default() };
         assert!(page.validate().is_err());
-        for bad in ["example.org", "http://example.org/", "ftp://example.org", "http://example.org/x"] {
-            let settings = ApiSettings { public_endpoint: Some(bad.to_owned()), ..ApiSettings::default() };
-            assert_eq!(settings.validate(), Err(InvalidApiSettings::PublicEndpoint), "{bad}");
+        let list = ApiSettings { disk_formats: Vec::new(), ..ApiSettings::default() };
+        assert_eq!(list.validate(), Err(InvalidApiSettings::Empty("api.disk_formats")));
+        for (time, problem) in [
+            (Duration::ZERO, InvalidApiSettings::Zero("api.write_idle_timeout_s")),
+            (Duration::MAX, InvalidApiSettings::TooLong("api.write_idle_timeout_s")),
+        ] {
+            let settings = ApiSettings { write_idle_timeout: time, ..ApiSettings::default() };
+            assert_eq!(settings.validate(), Err(problem));
+        }
+    }
+
+    #[test]
+    fn links_need_a_base() {
+        let at = |url: &str| ApiSettings { public_endpoint: Some(url.to_owned()), ..ApiSettings::default() };
+        for bad in [
+            "",
+            "example.org",
+            "example.org:9292",
+            "http://",
+            "http://example.org/",
+            "http://u@example.org",
+            "http://example.org?x",
+            "http://example.org#x",
+            "ftp://example.org",
+            "/images",
+            "http://exa mple.org",
+        ] {
+            assert_eq!(at(bad).validate(), Err(InvalidApiSettings::PublicEndpoint), "{bad}");
+        }
+        for good in ["http://example.org", "https://[2001:db8::1]:9292", "https://example.org/image"] {
+            assert_eq!(at(good).validate(), Ok(()), "{good}");
         }
     }
 

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::Listener;
-use peerglass_api::{Api, ApiParts, ApiSettings, Auth, Htpasswd, HtpasswdError};
+use peerglass_api::{Api, ApiParts, Auth, Htpasswd, HtpasswdError};
 use peerglass_catalog::keyspace::{Direction, KeyRange, Keyspace};
-use peerglass_catalog::{Fault, HashAlgorithm, NodeEntry, NodeRole};
+use peerglass_catalog::{Fault, NodeEntry, NodeRole};
 use peerglass_consensus::{Consensus, ConsensusDisk, ConsensusError, ConsensusSettings, Dial, OpenError};
 use peerglass_transfer::{Peers, Transfer, TransferDisk, TransferSettings};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{AuthMode, AuthSection, Settings, StaleReads};
+use crate::config::{AuthMode, AuthSection, Settings};
 use crate::discovery::{Discovery, Lookout, Sightings};
 use crate::lock::DataDirLock;
 use crate::maintenance::Maintenance;
@@ -130,7 +130,7 @@ where
     let api = Api::new(ApiParts {
         consensus: consensus.clone(),
         transfer: transfer.clone(),
-        settings: api_settings(settings),
+        settings: settings.for_api(),
         auth,
         now: Arc::clone(&wall_clock),
         seed: seed ^ API_SEED,
@@ -304,34 +304,5 @@ fn sign_in(section: &AuthSection) -> Result<Auth, StartError> {
                 .map_err(|source| StartError::HtpasswdUnreadable { path: path.clone(), source })?;
             Ok(Auth::HttpBasic(Htpasswd::parse(&path.display().to_string(), &text)?))
         }
-    }
-}
-
-fn api_settings(settings: &Settings) -> ApiSettings {
-    let section = &settings.api;
-    let count = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
-    ApiSettings {
-        public_endpoint: Some(section.public_endpoint.clone()).filter(|base| !base.is_empty()),
-        image_size_cap: section.image_size_cap,
-        hashing_algorithm: HashAlgorithm::from_name(&section.hashing_algorithm)
-            .unwrap_or(HashAlgorithm::Sha512),
-        limit_param_default: count(section.limit_param_default),
-        api_limit_max: count(section.api_limit_max),
-        image_property_quota: section.image_property_quota,
-        image_tag_quota: section.image_tag_quota,
-        disk_formats: section.disk_formats.clone(),
-        container_formats: section.container_formats.clone(),
-        require_image_format_match: section.require_image_format_match,
-        connections_max: count(section.connections_max),
-        connections_per_address_max: count(section.connections_per_address_max),
-        header_read_timeout: Duration::from_secs(section.header_timeout_s),
-        keep_alive_timeout: Duration::from_secs(section.keep_alive_timeout_s),
-        body_idle_timeout: Duration::from_secs(section.body_idle_timeout_s),
-        write_idle_timeout: Duration::from_secs(section.write_idle_timeout_s),
-        downloads_max: count(settings.storage.downloads_max),
-        drain_timeout: Duration::from_secs(section.drain_timeout_s),
-        stale_when_cut_off: settings.cluster.stale_reads == StaleReads::WhenCutOff,
-        copies: count(settings.cluster.copies),
-        ..ApiSettings::default()
     }
 }

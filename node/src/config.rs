@@ -4,11 +4,13 @@
 //! limit that is silently ignored is a limit that is not there. Nothing reads the environment after
 //! [`Settings::load`].
 
+mod for_api;
 mod section;
 mod sections;
 
 use std::path::{Path, PathBuf};
 
+use peerglass_api::InvalidApiSettings;
 use serde::Deserialize;
 
 use crate::cli::{PeerOptions, ServeOptions};
@@ -71,6 +73,9 @@ pub enum SettingsError {
     /// http-basic without users.
     #[error("sign-in `http-basic` needs --htpasswd FILE (or auth.htpasswd in the settings file)")]
     NoHtpasswd,
+    /// The API cannot do with it.
+    #[error(transparent)]
+    Api(#[from] InvalidApiSettings),
     /// A value is outside of what makes sense.
     #[error("{key} must be {must}")]
     OutOfRange {
@@ -153,24 +158,13 @@ impl Settings {
         if peerglass_catalog::HashAlgorithm::from_name(&self.api.hashing_algorithm).is_none() {
             return out_of_range("api.hashing_algorithm", "sha256, sha384 or sha512");
         }
-        if self.api.limit_param_default > self.api.api_limit_max || self.api.api_limit_max == 0 {
-            return out_of_range("api.api_limit_max", "at least 1 and at least api.limit_param_default");
+        self.for_api().validate()?;
+        let StorageSection { uploads_max, downloads_max, .. } = &self.storage;
+        if !(1..=StorageSection::UPLOADS_MAX).contains(uploads_max) {
+            return out_of_range("storage.uploads_max", "from 1 to 1024");
         }
-        let api = &self.api;
-        let waits = [
-            api.body_idle_timeout_s,
-            api.write_idle_timeout_s,
-            api.header_timeout_s,
-            api.keep_alive_timeout_s,
-        ];
-        if waits.contains(&0) {
-            return out_of_range("api.*_timeout_s", "at least 1 second");
-        }
-        if self.storage.uploads_max == 0 || self.storage.downloads_max == 0 || self.api.connections_max == 0 {
-            return out_of_range(
-                "storage.uploads_max, storage.downloads_max and api.connections_max",
-                "at least 1",
-            );
+        if !(1..=StorageSection::DOWNLOADS_MAX).contains(downloads_max) {
+            return out_of_range("storage.downloads_max", "from 1 to 4096");
         }
         if self.storage.reclaim_interval_s == 0 || self.raft.snapshot_entries == 0 {
             return out_of_range("storage.reclaim_interval_s and raft.snapshot_entries", "at least 1");

@@ -13,11 +13,14 @@ use tracing::{error, info};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Blocking threads for what is not the bytes of images. What peers fetch is part of it.
+const OTHER_THREADS_MAX: usize = 512;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
         Command::Serve(options) => Settings::load(options).map_err(Into::into).and_then(serve),
-        Command::Cluster(command) => runtime().and_then(|runtime| runtime.block_on(cluster::run(command))),
+        Command::Cluster(command) => runtime(0).and_then(|runtime| runtime.block_on(cluster::run(command))),
         Command::Config(ConfigCommand::Print) => {
             print!("{}", Settings::sample());
             Ok(())
@@ -38,16 +41,23 @@ fn main() -> ExitCode {
 /// A core is left for what has threads of its own: hashing, syncing, the databases. Waking a further worker
 /// for each step of a request also costs more than it brings: on two cores one worker answers a lone
 /// client twice as fast as two do.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+///
+/// Image bytes may take `byte_threads` of the blocking threads, for as long as a client likes. Syncing the log
+/// and everything else that blocks must find one beside them, or an upload would wait for uploads.
+fn runtime(byte_threads: usize) -> anyhow::Result<tokio::runtime::Runtime> {
     let workers =
         std::thread::available_parallelism().map_or(1, |cores| cores.get().saturating_sub(1).max(1));
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers)
+        .max_blocking_threads(OTHER_THREADS_MAX + byte_threads)
+        .enable_all()
+        .build();
     runtime.map_err(|error| anyhow!("cannot start the runtime: {error}"))
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
     let _logging = telemetry::install(&settings.log);
-    let runtime = runtime()?;
+    let runtime = runtime(settings.storage.threads_max())?;
     // As a task: what waits here is woken with every entry of the log, and waking this thread for it would
     // be the largest cost of a lone client's request.
     let running = runtime.spawn(run(settings));

@@ -12,7 +12,7 @@ section! {
     "api" => ApiSection {
         /// Address and port. Without sign-in only loopback is accepted.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9292)),
-        /// Base of links in version documents, such as `https://images.example.net`. Empty: from the request.
+        /// Base of links in version documents, such as "https://images.example.net". Empty: from the request.
         public_endpoint: String = String::new(),
         /// Largest image accepted, in bytes (1 TiB).
         image_size_cap: u64 = 1 << 40,
@@ -66,9 +66,9 @@ section! {
     "storage" => StorageSection {
         /// The directory; one node at a time may use it.
         data_dir: PathBuf = PathBuf::from("./peerglass-data"),
-        /// Uploads received at once. Each takes at most 8 MiB of memory.
+        /// Uploads received at once, at most 1024. Each takes at most 8 MiB of memory and three threads.
         uploads_max: u32 = 64,
-        /// Downloads sent at once. Each takes at most 2 MiB of memory, also if its client is slow.
+        /// Downloads sent at once, at most 4096. Each takes at most 2 MiB of memory, also if its client is slow.
         downloads_max: u32 = 512,
         /// Seconds between looks for bytes that no image names any more.
         reclaim_interval_s: u64 = 30,
@@ -162,6 +162,18 @@ pub enum StaleReads {
     OnRequest,
     /// Also when the newest state cannot be had.
     WhenCutOff,
+}
+
+impl StorageSection {
+    /// Most uploads at once: each has three threads of its own.
+    pub const UPLOADS_MAX: u32 = 1_024;
+    /// Most downloads at once: each has a thread while it reads.
+    pub const DOWNLOADS_MAX: u32 = 4_096;
+
+    /// Threads that uploads and downloads may take together.
+    pub fn threads_max(&self) -> usize {
+        3 * self.uploads_max as usize + self.downloads_max as usize
+    }
 }
 
 impl DiscoverySection {

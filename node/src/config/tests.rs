@@ -46,9 +46,8 @@ fn http_basic_needs_users() {
 #[test]
 fn limits_that_contradict_each_other_are_refused() {
     for text in [
-        "[api]\napi_limit_max = 5\n",
         "[api]\nhashing_algorithm = \"crc\"\n",
-        "[storage]\nuploads_max = 0\n",
+        "[storage]\nreclaim_interval_s = 0\n",
         "[log]\nlevel = \"=,=\"\n",
         "[raft]\nsnapshot_entries = 0\n",
         "[discovery]\nlisten = \"nowhere\"\n",
@@ -61,6 +60,41 @@ fn limits_that_contradict_each_other_are_refused() {
     ] {
         assert!(matches!(parse(text).unwrap().validate(), Err(SettingsError::OutOfRange { .. })), "{text}");
     }
+}
+
+/// What the API cannot do with is said before it starts, by the name of the key.
+#[test]
+fn what_the_api_refuses_is_named_as_it_was_written() {
+    for (text, says) in [
+        ("[api]\napi_limit_max = 0\n", "api.api_limit_max"),
+        ("[api]\napi_limit_max = 5\n", "api.api_limit_max"),
+        ("[api]\nconnections_max = 0\n", "api.connections_max"),
+        ("[api]\nconnections_per_address_max = 0\n", "api.connections_per_address_max"),
+        ("[api]\ndisk_formats = []\n", "api.disk_formats"),
+        ("[api]\ncontainer_formats = []\n", "api.container_formats"),
+        ("[api]\npublic_endpoint = \"images.example.net\"\n", "api.public_endpoint"),
+        ("[api]\nheader_timeout_s = 0\n", "api.header_timeout_s"),
+        ("[api]\nkeep_alive_timeout_s = 0\n", "api.keep_alive_timeout_s"),
+        ("[api]\nbody_idle_timeout_s = 0\n", "api.body_idle_timeout_s"),
+        ("[api]\nwrite_idle_timeout_s = 0\n", "api.write_idle_timeout_s"),
+        ("[api]\nkeep_alive_timeout_s = 9223372036854775807\n", "api.keep_alive_timeout_s"),
+        ("[storage]\nuploads_max = 0\n", "storage.uploads_max"),
+        ("[storage]\nuploads_max = 1025\n", "storage.uploads_max"),
+        ("[storage]\ndownloads_max = 0\n", "storage.downloads_max"),
+        ("[storage]\ndownloads_max = 4097\n", "storage.downloads_max"),
+    ] {
+        let refused = parse(text).unwrap().validate().unwrap_err().to_string();
+        assert!(refused.contains(says), "{text}: {refused}");
+    }
+}
+
+/// Every link has a slash after the base already.
+#[test]
+fn a_slash_at_the_end_of_the_endpoint_is_dropped() {
+    let settings = parse("[api]\npublic_endpoint = \"https://images.example.net/\"\n").unwrap();
+    settings.validate().unwrap();
+    assert_eq!(settings.for_api().public_endpoint.as_deref(), Some("https://images.example.net"));
+    assert_eq!(Settings::default().for_api().public_endpoint, None);
 }
 
 /// A laptop node talks to nobody; whoever has a peer port is found beside it.
