@@ -26,6 +26,9 @@ impl Settings {
             disk_formats: section.disk_formats.clone(),
             container_formats: section.container_formats.clone(),
             require_image_format_match: section.require_image_format_match,
+            max_request_id_length: count(section.max_request_id_length),
+            disable_by_file_path: Some(section.disable_by_file_path.clone())
+                .filter(|path| !path.as_os_str().is_empty()),
             connections_max: count(section.connections_max),
             connections_per_address_max: count(section.connections_per_address_max),
             header_read_timeout: Duration::from_secs(section.header_timeout_s),

@@ -34,6 +34,10 @@ section! {
             ["ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed"].map(String::from).into(),
         /// Refuse an upload whose bytes are not of the declared disk format.
         require_image_format_match: bool = true,
+        /// Longest request id that a client may choose, in characters.
+        max_request_id_length: u32 = 64,
+        /// While this file exists, /healthcheck answers 503 so that load balancers look elsewhere. Empty: none.
+        disable_by_file_path: PathBuf = PathBuf::new(),
         /// Connections served at once.
         connections_max: u32 = 4_096,
         /// Connections served at once to one address.

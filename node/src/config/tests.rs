@@ -68,6 +68,7 @@ fn what_the_api_refuses_is_named_as_it_was_written() {
     for (text, says) in [
         ("[api]\napi_limit_max = 0\n", "api.api_limit_max"),
         ("[api]\napi_limit_max = 5\n", "api.api_limit_max"),
+        ("[api]\nmax_request_id_length = 0\n", "api.max_request_id_length"),
         ("[api]\nconnections_max = 0\n", "api.connections_max"),
         ("[api]\nconnections_per_address_max = 0\n", "api.connections_per_address_max"),
         ("[api]\ndisk_formats = []\n", "api.disk_formats"),
@@ -95,6 +96,15 @@ fn a_slash_at_the_end_of_the_endpoint_is_dropped() {
     settings.validate().unwrap();
     assert_eq!(settings.for_api().public_endpoint.as_deref(), Some("https://images.example.net"));
     assert_eq!(Settings::default().for_api().public_endpoint, None);
+}
+
+#[test]
+fn glance_s_switch_for_balancers_is_a_setting() {
+    let api = |text: &str| parse(text).unwrap().for_api();
+    let given = api("[api]\ndisable_by_file_path = \"/run/peerglass/off\"\nmax_request_id_length = 36\n");
+    assert_eq!(given.disable_by_file_path.as_deref(), Some(Path::new("/run/peerglass/off")));
+    assert_eq!(given.max_request_id_length, 36);
+    assert_eq!(api("").disable_by_file_path, None);
 }
 
 /// A laptop node talks to nobody; whoever has a peer port is found beside it.
