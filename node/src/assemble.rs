@@ -1,12 +1,11 @@
 //! Puts the parts of a node together.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::serve::Listener;
-use peerglass_api::{Api, ApiParts, Auth, Htpasswd, HtpasswdError};
+use peerglass_api::{Api, ApiParts};
 use peerglass_catalog::keyspace::{Direction, KeyRange, Keyspace};
 use peerglass_catalog::{Fault, NodeEntry, NodeRole};
 use peerglass_consensus::{Consensus, ConsensusDisk, ConsensusError, ConsensusSettings, Dial, OpenError};
@@ -15,11 +14,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{AuthMode, AuthSection, Settings};
+use crate::config::Settings;
 use crate::discovery::{Discovery, Lookout, Sightings};
 use crate::lock::DataDirLock;
 use crate::maintenance::Maintenance;
 use crate::peers::{BytePeers, Dialer, Doors, NodeKey, PeerPort};
+use crate::sign_in::{SignIn, UsersError};
 use crate::surroundings::Surroundings;
 
 /// A running node.
@@ -27,6 +27,7 @@ pub struct Node {
     api: Api,
     consensus: Consensus,
     transfer: Transfer,
+    sign_in: SignIn,
     stop: CancellationToken,
     tasks: JoinSet<()>,
     /// The peer port outlives the API: whoever stops still hands over.
@@ -56,17 +57,9 @@ pub enum StartError {
     /// The chunks.
     #[error("cannot open the chunk store: {0}")]
     Transfer(#[from] peerglass_transfer::OpenError),
-    /// The file of users cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
-    HtpasswdUnreadable {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The file of users is malformed.
+    /// The file of users.
     #[error(transparent)]
-    Htpasswd(#[from] HtpasswdError),
+    Users(#[from] UsersError),
     /// Other nodes could not reach this one.
     #[error("{0} is no address that other nodes can use; set cluster.advertise (--advertise ADDRESS:PORT)")]
     Unreachable(String),
@@ -93,7 +86,7 @@ where
 {
     let Surroundings { wall_clock, seed, api_listener, key, peers, discovery, disk, workers, lock } =
         surroundings;
-    let auth = sign_in(&settings.auth)?;
+    let sign_in = SignIn::new(&settings.auth)?;
     if is_empty(&*disk.log)? && !disk.packs.list().map_err(Fault::Io)?.is_empty() {
         return Err(StartError::RecordsGone);
     }
@@ -131,7 +124,7 @@ where
         consensus: consensus.clone(),
         transfer: transfer.clone(),
         settings: settings.for_api(),
-        auth,
+        auth: sign_in.auth(),
         now: Arc::clone(&wall_clock),
         seed: seed ^ API_SEED,
     });
@@ -158,7 +151,7 @@ where
     tasks.spawn(peerglass_api::serve(api_listener, api.clone(), stop.clone()));
     tasks.spawn(maintenance.run(stop.clone()));
     let peers = doors.unwrap_or_default();
-    Ok(Node { api, consensus, transfer, stop, tasks, stop_peers, peers, byte_peers, _lock: lock })
+    Ok(Node { api, consensus, transfer, sign_in, stop, tasks, stop_peers, peers, byte_peers, _lock: lock })
 }
 
 /// This node as others should know it.
@@ -222,6 +215,11 @@ impl Node {
     /// The chunks of this node, for whoever watches it.
     pub fn transfer(&self) -> &Transfer {
         &self.transfer
+    }
+
+    /// Read the users again. If their file cannot be used, that is logged and those of before stay.
+    pub fn reload(&self) {
+        self.sign_in.reload();
     }
 
     /// Hand over the leadership, drain the API, then end transfers, then Raft. What was acknowledged is durable already;
@@ -293,16 +291,4 @@ impl Drop for Node {
 fn is_empty(log: &dyn Keyspace) -> Result<bool, Fault> {
     let everything = KeyRange { from: Vec::new(), to: None };
     Ok(log.scan(everything, Direction::Ascending).next().transpose()?.is_none())
-}
-
-fn sign_in(section: &AuthSection) -> Result<Auth, StartError> {
-    match section.mode {
-        AuthMode::None => Ok(Auth::None),
-        AuthMode::HttpBasic => {
-            let path = &section.htpasswd;
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| StartError::HtpasswdUnreadable { path: path.clone(), source })?;
-            Ok(Auth::HttpBasic(Htpasswd::parse(&path.display().to_string(), &text)?))
-        }
-    }
 }

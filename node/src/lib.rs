@@ -12,6 +12,7 @@ mod discovery;
 mod lock;
 mod maintenance;
 mod peers;
+mod sign_in;
 pub mod stop;
 mod surroundings;
 pub mod telemetry;
@@ -23,4 +24,5 @@ pub use lock::{DataDirLock, LockError};
 pub use peers::{
     DialError, JoinError, Joined, KeyError, NodeKey, PeerPort, PortChance, PortError, Purpose, Search, join,
 };
+pub use sign_in::UsersError;
 pub use surroundings::{ApiPort, Disk, MachineError, Surroundings};

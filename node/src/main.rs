@@ -1,5 +1,6 @@
 //! Starts a Peerglass node.
 
+use std::pin::pin;
 use std::process::ExitCode;
 
 use anyhow::anyhow;
@@ -65,17 +66,23 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
 }
 
 async fn run(settings: Settings) -> anyhow::Result<()> {
+    let no_signals = |error| anyhow!("cannot wait for a signal: {error}");
+    let mut reloads = stop::Reloads::listen().map_err(no_signals)?;
     let surroundings = Surroundings::of_this_machine(&settings).await?;
     cluster::check_founded(&settings, &surroundings)?;
     let ready = surroundings.ready_line(&settings);
     let node = assemble(&settings, surroundings).await?;
     println!("{ready}");
-    let stopped = tokio::select! {
-        signal = stop::requested() => signal.map(|()| info!("stopping")).map_err(|error| anyhow!("cannot wait for a signal: {error}")),
-        failure = node.failed() => {
-            error!(%failure, "ending");
-            node.give_up().await;
-            return Err(anyhow::Error::new(failure));
+    let mut requested = pin!(stop::requested());
+    let stopped = loop {
+        tokio::select! {
+            signal = requested.as_mut() => break signal.map(|()| info!("stopping")).map_err(no_signals),
+            () = reloads.next() => node.reload(),
+            failure = node.failed() => {
+                error!(%failure, "ending");
+                node.give_up().await;
+                return Err(anyhow::Error::new(failure));
+            }
         }
     };
     node.stop().await; // drains the API, then transfers, then Raft
