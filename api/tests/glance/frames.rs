@@ -11,6 +11,7 @@ pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
 pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
 
 pub(crate) const ACK: u8 = 1;
 pub(crate) const END_STREAM: u8 = 1;
@@ -20,7 +21,6 @@ pub(crate) const END_HEADERS: u8 = 4;
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) kind: u8,
-    pub(crate) flags: u8,
     pub(crate) payload: Vec<u8>,
 }
 
@@ -131,7 +131,7 @@ async fn receive_all(
             let echo: &[u8] = if kind == PING { &payload } else { &[] };
             drop(outgoing.send(frame(kind, ACK, 0, echo)).await);
         }
-        if came.send(Frame { kind, flags, payload }).await.is_err() {
+        if came.send(Frame { kind, payload }).await.is_err() {
             break;
         }
     }

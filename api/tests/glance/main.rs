@@ -12,6 +12,7 @@ mod create;
 mod data;
 mod doubt;
 mod errors;
+mod floods;
 mod frames;
 mod framing;
 mod hostile;
