@@ -114,7 +114,7 @@ impl Default for ApiSettings {
             keep_alive_timeout: Duration::from_secs(75),
             body_idle_timeout: Duration::from_secs(60),
             body_window_bytes_min: 4 * KIB,
-            write_idle_timeout: Duration::from_secs(60),
+            write_idle_timeout: Duration::from_secs(300),
             downloads_max: 512,
             connections_max: 4096,
             connections_per_address_max: 256,

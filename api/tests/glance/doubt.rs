@@ -54,7 +54,8 @@ async fn node_on_breakable() -> (Node, Arc<Breakable>) {
 }
 
 async fn reclaim_all(node: &Node) -> u64 {
-    node.transfer.reclaim(|_| async { Ok::<_, Infallible>(false) }).await.unwrap().manifests
+    let nobody_names = |roots: Vec<_>| async move { Ok::<_, Infallible>(vec![false; roots.len()]) };
+    node.transfer.reclaim(nobody_names).await.unwrap().manifests
 }
 
 /// The bytes are durable, and whether the image names them is not known: they must stay.

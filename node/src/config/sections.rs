@@ -49,7 +49,7 @@ section! {
         /// Seconds a client may stay silent in the middle of a body.
         body_idle_timeout_s: u64 = 60,
         /// Seconds a client may take nothing of an answer before its connection is closed.
-        write_idle_timeout_s: u64 = 60,
+        write_idle_timeout_s: u64 = 300,
         /// Seconds that requests in progress get to finish when the node is stopped.
         drain_timeout_s: u64 = 30,
     }
@@ -70,7 +70,8 @@ section! {
     "storage" => StorageSection {
         /// The directory; one node at a time may use it.
         data_dir: PathBuf = PathBuf::from("./peerglass-data"),
-        /// Uploads received at once, at most 1024. Each takes at most 8 MiB of memory and three threads.
+        /// Uploads received at once, at most 1024. Each takes three threads, up to 8 MiB of memory, and until it
+        /// ends up to 3.5 MiB more for each GiB of new bytes.
         uploads_max: u32 = 64,
         /// Downloads sent at once, at most 4096. Each takes at most 2 MiB of memory, also if its client is slow.
         downloads_max: u32 = 512,

@@ -36,7 +36,7 @@ fn throw_garbage(at: SocketAddr) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn strangers_garbage_and_silence_get_nowhere_and_cost_nothing() {
-    let mut lab = Lab::start(1).await;
+    let lab = Lab::start(1).await;
     let (at, key) = (lab.peer_address(0), key_of(&lab.status(0).await));
     for _ in 0..20 {
         throw_garbage(at);

@@ -37,7 +37,14 @@ pub(crate) async fn download(call: Call) -> Answer {
         let permit = Arc::clone(&call.api.downloads).try_acquire_owned();
         let permit = Arc::new(permit.map_err(|_| ApiError::DownloadsBusy)?);
         let bytes = call.api.transfer.download(content.manifest, range.clone()).await;
-        let bytes = bytes.map_err(|error| elsewhere(&call, error))?;
+        let bytes = match bytes {
+            Err(error @ DownloadError::Missing(_)) => {
+                // Deleted and reclaimed since the record was read: then it is absent, and nothing is lost.
+                call.permitted_image().await?;
+                return Err(elsewhere(&call, error));
+            }
+            bytes => bytes.map_err(ApiError::Download)?,
+        };
         let bytes = bytes.inspect_err(move |error| {
             tracing::error!(image = %id, error = error as &dyn std::error::Error, "download broke off");
         });
