@@ -9,12 +9,17 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::frames::{self, Client, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, RESET};
-use crate::node::{Node, node, node_with, raw};
+use crate::node::{Node, node_with, raw};
 use crate::pipes::{PIPE_BYTES, connection_to};
 
 /// More than everything between the node and its client holds.
 const LARGE: &[u8] = &[7; 6 << 20];
 const SECOND: Duration = Duration::from_secs(1);
+
+/// A node that waits a minute for clients to take something.
+async fn node() -> Node {
+    node_with(ApiSettings { write_idle_timeout: 60 * SECOND, ..ApiSettings::default() }, Auth::None).await
+}
 
 async fn connect(node: &Node) -> (DuplexStream, JoinSet<()>) {
     connection_to(node, CancellationToken::new()).await
