@@ -52,7 +52,7 @@ impl Default for ConsensusSettings {
     fn default() -> Self {
         Self {
             snapshot_entries: 20_000,
-            log_entries_kept: 1_000,
+            log_entries_kept: 10_000,
             snapshot_bytes_per_s: 64 << 20,
             voters: 3,
             entry: NodeEntry::default(),
@@ -127,7 +127,7 @@ impl Consensus {
         let network = Network {
             links: Arc::clone(&links),
             state: Arc::clone(&disk.state),
-            pace: Pace::new(settings.snapshot_bytes_per_s),
+            pace: Pace::new(settings.snapshot_bytes_per_s, settings.log_entries_kept),
         };
         let start = Raft::new(identity.node.0, Arc::new(config), network, log, machine);
         let raft = SeededRuntime::scope(seed, start).await.map_err(|e| OpenError::Raft(e.to_string()))?;

@@ -36,16 +36,21 @@ const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
 /// Pieces of a snapshot that are believed: 2 TiB of catalog.
 const PIECES_MAX: u32 = 1 << 22;
 
-/// How fast snapshots may be sent, and that one is sent at a time.
+/// How fast snapshots may be sent, how old they may be, and that one is sent at a time.
 #[derive(Clone)]
 pub(crate) struct Pace {
     bytes_per_s: u64,
+    /// Entries a spool may be behind and still be sent.
+    age_entries_max: u64,
     sending: Arc<Mutex<()>>,
 }
 
 impl Pace {
-    pub(crate) fn new(bytes_per_s: u64) -> Self {
-        Self { bytes_per_s, sending: Arc::default() }
+    /// The log keeps `entries_kept` behind a snapshot: the receiver needs the other half of them when it is
+    /// done.
+    pub(crate) fn new(bytes_per_s: u64, entries_kept: u64) -> Self {
+        let age_entries_max = (entries_kept / 2).max(SPOOL_AGE_ENTRIES_MIN);
+        Self { bytes_per_s, age_entries_max, sending: Arc::default() }
     }
 
     /// Wait as long as `bytes` may take.
@@ -88,7 +93,7 @@ pub(crate) async fn send(
     let alone = Arc::new(alone);
     // A transfer that broke off goes on with the spool it began with.
     let title = match spool::title(&**state, Way::Out)? {
-        Some(title) if serves(state, &title, announced)? => title,
+        Some(title) if serves(state, &title, announced, pace.age_entries_max)? => title,
         _ => spool::make(state, Arc::clone(&alone)).await?,
     };
     let opened = timeout(PROGRESS_TIMEOUT, links.open(peer)).await;
@@ -113,14 +118,19 @@ pub(crate) async fn send(
 
 /// Whether a spool may be sent: Raft believes that the receiver then has everything up to `announced`,
 /// and the log must still join it to the present.
-fn serves(state: &Arc<dyn Keyspace>, title: &Title, announced: u64) -> Result<bool, Fault> {
+fn serves(
+    state: &Arc<dyn Keyspace>,
+    title: &Title,
+    announced: u64,
+    age_entries_max: u64,
+) -> Result<bool, Fault> {
     let applied = peerglass_catalog::keyspace::look(&**state, crate::machine::read_applied)?;
     let spooled = title.meta.last_log_id.as_ref().map_or(0, |id| id.index);
-    Ok(spooled >= announced && applied.index().saturating_sub(spooled) <= SPOOL_AGE_ENTRIES_MAX)
+    Ok(spooled >= announced && applied.index().saturating_sub(spooled) <= age_entries_max)
 }
 
-/// Entries a spool may be behind and still be sent.
-const SPOOL_AGE_ENTRIES_MAX: u64 = 500;
+/// The same where the log keeps next to nothing: the receiver then may need another one at once.
+const SPOOL_AGE_ENTRIES_MIN: u64 = 500;
 
 /// The bytes of one piece, written at once: postcard would write a vector byte by byte.
 #[derive(serde::Serialize, serde::Deserialize)]

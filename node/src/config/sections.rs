@@ -85,8 +85,9 @@ section! {
     "raft" => RaftSection {
         /// Entries after which the catalog is made durable and the log purged.
         snapshot_entries: u64 = 20_000,
-        /// Entries kept behind that point.
-        log_entries_kept: u64 = 1_000,
+        /// Entries kept behind that point. As many may be written while a node that starts from nothing is sent
+        /// the state; beyond it has to be sent again.
+        log_entries_kept: u64 = 10_000,
     }
 }
 
