@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use peerglass_catalog::Timestamp;
 use peerglass_consensus::Consensus;
@@ -10,12 +11,16 @@ use peerglass_transfer::Transfer;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::{Auth, PasswordChecks};
 use crate::front::Front;
 use crate::settings::ApiSettings;
+
+/// How long reads that may be stale do not wait for a majority that did not answer. Then one of them tries again.
+const CUT_OFF_REMEMBERED: Duration = Duration::from_secs(5);
 
 /// What an [`Api`] is built from.
 pub struct ApiParts {
@@ -54,6 +59,8 @@ pub struct Shared {
     now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
     chance: Mutex<StdRng>,
     draining: AtomicBool,
+    /// Until when no majority is expected to answer a read that need not wait for one.
+    cut_off_until: Mutex<Option<Instant>>,
     /// Whether uploads may begin.
     uploads_open: AtomicBool,
 }
@@ -77,6 +84,7 @@ impl Api {
             now: parts.now,
             chance: Mutex::new(chance),
             draining: AtomicBool::new(false),
+            cut_off_until: Mutex::new(None),
             uploads_open: AtomicBool::new(true),
         }))
     }
@@ -115,6 +123,18 @@ impl Api {
         self.0.closing.cancel();
         self.0.uploads.close();
         self.0.uploads.wait().await;
+    }
+
+    /// Whether no majority answered a moment ago.
+    pub(crate) fn is_cut_off(&self) -> bool {
+        let until = *self.0.cut_off_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// No majority answered a read.
+    pub(crate) fn note_cut_off(&self) {
+        let until = Instant::now() + CUT_OFF_REMEMBERED;
+        *self.0.cut_off_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
     pub(crate) fn is_draining(&self) -> bool {

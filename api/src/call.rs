@@ -78,10 +78,16 @@ impl Call {
             return Ok(self.note_stale(consensus.read_stale(question)?));
         }
         if changes_nothing && self.api.settings.stale_when_cut_off {
+            if self.api.is_cut_off() {
+                return Ok(self.note_stale(consensus.read_stale(question)?));
+            }
             // Asked apart from the question, which can be asked once only.
             return match consensus.read(|_| ()).await {
                 Ok(()) => Ok(consensus.read_stale(question)?.0),
-                Err(ConsensusError::Unavailable) => Ok(self.note_stale(consensus.read_stale(question)?)),
+                Err(ConsensusError::Unavailable) => {
+                    self.api.note_cut_off();
+                    Ok(self.note_stale(consensus.read_stale(question)?))
+                }
                 Err(error) => Err(error),
             };
         }

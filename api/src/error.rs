@@ -247,6 +247,7 @@ fn cluster_status(problem: &ClusterProblem) -> StatusCode {
             | ChangeError::Behind { .. }
             | ChangeError::NotAVoter(_)
             | ChangeError::NoMajorityLeft { .. }
+            | ChangeError::Silent(_)
             | ChangeError::LastVoter(_),
         ) => StatusCode::CONFLICT,
     }

@@ -261,7 +261,7 @@ impl Consensus {
         self.change(Change::Transfer(node)).await
     }
 
-    async fn change(&self, change: Change) -> Result<(), ChangeError> {
+    pub(crate) async fn change(&self, change: Change) -> Result<(), ChangeError> {
         let deadline = Instant::now() + CHANGE_WAIT;
         match self.ask_leader(&Ask::Change(change), deadline).await {
             Ok(Answer::Changed(result)) => result,

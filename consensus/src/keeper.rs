@@ -17,7 +17,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver;
-use peerglass_catalog::NodeId;
+use peerglass_catalog::{NodeEntry, NodeId};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::handle::{Consensus, ConsensusSettings, Inner};
@@ -59,6 +59,7 @@ pub(crate) async fn keep(consensus: Weak<Inner>, settings: ConsensusSettings) {
             consensus.forget_learned();
             remember_leader(&consensus).await;
         }
+        say_where(&consensus, &settings.entry).await;
     }
 }
 
@@ -107,6 +108,20 @@ async fn relocate(consensus: &Consensus) {
                 tracing::warn!(node = node.0, address, %error, "a node's new address is not known yet")
             }
         }
+    }
+}
+
+/// A node of which nobody knows where it is says so: it was alone, or its token named no site. What is on record
+/// stays.
+async fn say_where(consensus: &Consensus, NodeEntry { site, rack, .. }: &NodeEntry) {
+    let nowhere = |me: NodeEntry| me.site.is_empty() && me.rack.is_empty();
+    let knows_none = site.is_empty() && rack.is_empty();
+    if knows_none || !consensus.has_leader() || !consensus.member(consensus.node()).is_some_and(nowhere) {
+        return;
+    }
+    let change = Change::Place { node: consensus.node(), site: site.clone(), rack: rack.clone() };
+    if let Err(error) = consensus.change(change).await {
+        tracing::warn!(site, rack, %error, "this node's site and rack are not known yet");
     }
 }
 

@@ -46,6 +46,8 @@ pub(crate) enum Change {
     Remove(NodeId),
     /// Have it lead.
     Transfer(NodeId),
+    /// It is at this site and in this rack, which nobody knew.
+    Place { node: NodeId, site: String, rack: String },
 }
 
 /// Why the membership did not change.
@@ -85,6 +87,9 @@ pub enum ChangeError {
         /// Voters that have not answered lately.
         silent: Vec<u64>,
     },
+    /// It has not answered lately.
+    #[error("node {0} has not answered lately")]
+    Silent(u64),
     /// No leader, or no majority in time. The change may be done yet.
     #[error("no majority of the cluster answers; the change may be done yet")]
     Unavailable,
@@ -122,6 +127,7 @@ pub(crate) async fn carry_out(raft: &Raft, change: Change) -> Result<(), ChangeE
             Change::Demote(node) => demote(raft, node).await,
             Change::Remove(node) => remove(raft, node).await,
             Change::Transfer(node) => transfer(raft, node).await,
+            Change::Place { node, site, rack } => place(raft, node, site, rack).await,
         }
     };
     timeout_at(deadline, done).await.unwrap_or(Err(ChangeError::Unavailable))
@@ -165,6 +171,13 @@ async fn relocate(raft: &Raft, node: NodeId, address: String) -> Result<(), Chan
         return Ok(());
     }
     let entry = NodeEntry { address, ..entry };
+    apply(raft, ChangeMembers::SetNodes(BTreeMap::from([(node.0, entry)])), true).await
+}
+
+async fn place(raft: &Raft, node: NodeId, site: String, rack: String) -> Result<(), ChangeError> {
+    let members = effective(raft);
+    let entry = members.get_node(&node.0).ok_or(ChangeError::NoSuchNode(node.0))?.clone();
+    let entry = NodeEntry { site, rack, ..entry };
     apply(raft, ChangeMembers::SetNodes(BTreeMap::from([(node.0, entry)])), true).await
 }
 
@@ -224,14 +237,8 @@ async fn demote(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
 async fn check_majority_without(raft: &Raft, node: u64, voters: &[u64]) -> Result<(), ChangeError> {
     let patience = Instant::now() + ANSWERS_WITHIN;
     loop {
-        let metrics = raft.metrics().borrow_watched().clone();
-        let now = <openraft::TokioInstant as openraft::Instant>::now();
-        let answers = |voter: u64| {
-            let heard = metrics.heartbeat.as_ref().and_then(|nodes| nodes.get(&voter)?.as_ref());
-            voter == metrics.id || heard.is_some_and(|at| now - **at <= ANSWERS_WITHIN)
-        };
         let left = voters.iter().copied().filter(|voter| *voter != node);
-        let (answering, silent): (Vec<u64>, Vec<u64>) = left.partition(|voter| answers(*voter));
+        let (answering, silent): (Vec<u64>, Vec<u64>) = left.partition(|voter| answers(raft, *voter));
         if answering.len() > silent.len() {
             return Ok(());
         }
@@ -240,6 +247,14 @@ async fn check_majority_without(raft: &Raft, node: u64, voters: &[u64]) -> Resul
         }
         sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Whether this leader, or the node itself, heard of `node` lately.
+fn answers(raft: &Raft, node: u64) -> bool {
+    let metrics = raft.metrics().borrow_watched().clone();
+    let now = <openraft::TokioInstant as openraft::Instant>::now();
+    let heard = metrics.heartbeat.as_ref().and_then(|nodes| nodes.get(&node)?.as_ref());
+    node == metrics.id || heard.is_some_and(|at| now - **at <= ANSWERS_WITHIN)
 }
 
 async fn remove(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
@@ -274,6 +289,9 @@ async fn transfer(raft: &Raft, node: NodeId) -> Result<(), ChangeError> {
     }
     if *raft.node_id() == node.0 {
         return Ok(());
+    }
+    if !answers(raft, node.0) {
+        return Err(ChangeError::Silent(node.0));
     }
     if let Some(behind) = behind(raft, node.0).filter(|behind| *behind > CATCH_UP_ENTRIES_MAX) {
         return Err(ChangeError::Behind { node: node.0, behind });

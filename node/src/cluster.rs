@@ -39,20 +39,34 @@ pub async fn run(command: &ClusterCommand) -> anyhow::Result<()> {
 }
 
 /// Refuse to serve as one of several nodes from a data directory that was never made one: an operator whose
-/// disk is not mounted would get a new, empty cluster that answers in the place of his.
+/// disk is not mounted would get a new, empty cluster that answers in the place of his. Changes nothing.
 ///
 /// # Errors
 ///
-/// When the directory belongs to no cluster and there is a peer port, and when it cannot be read.
-pub fn check_founded<L>(settings: &Settings, surroundings: &Surroundings<L>) -> anyhow::Result<()> {
-    if surroundings.peers.is_none() || peerglass_consensus::belongs_to(&*surroundings.disk.log)?.is_some() {
-        return Ok(());
-    }
-    bail!(
+/// When there is to be a peer port, and `belongs` says that the directory is no cluster's.
+pub fn check_founded(settings: &Settings, belongs: bool) -> anyhow::Result<()> {
+    ensure!(
+        settings.cluster.listen.is_empty() || belongs,
         "{} belongs to no cluster yet (is its disk mounted?): `peerglass cluster init` makes it the first node of a \
          new one, `peerglass cluster join TOKEN` lets it join another",
         settings.storage.data_dir.display()
-    )
+    );
+    Ok(())
+}
+
+/// Refuse to serve alone as one of several: without a peer port nobody would ever hear of it.
+///
+/// # Errors
+///
+/// When there are other members, and no peer port.
+pub fn check_reachable(settings: &Settings, consensus: &Consensus) -> anyhow::Result<()> {
+    let others = consensus.others().len();
+    ensure!(
+        !settings.cluster.listen.is_empty() || others == 0,
+        "this node is a member of a cluster with {others} other(s): give it its peer port again, with --peer-listen \
+         ADDRESS:PORT or cluster.listen"
+    );
+    Ok(())
 }
 
 async fn init(options: &ServeOptions) -> anyhow::Result<()> {
@@ -80,7 +94,10 @@ async fn init(options: &ServeOptions) -> anyhow::Result<()> {
     let status = consensus.status();
     consensus.stop().await;
     println!("cluster {} has its first node: {} ({})", status.cluster, status.node, entry.key);
-    println!("start it with `peerglass serve`, then let others in with `peerglass cluster token`");
+    println!(
+        "start it with `peerglass serve --peer-listen`, as you gave it here, then let others in with `peerglass \
+         cluster token`"
+    );
     Ok(())
 }
 

@@ -91,6 +91,11 @@ impl SettingsError {
         let start = error.span().map_or(0, |span| span.start);
         let line = 1 + text.bytes().take(start).filter(|byte| *byte == b'\n').count();
         let problem = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
+        let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+        let problem = match key {
+            Some(key) if !problem.contains(key) => format!("{key}: {problem}"),
+            Some(_) | None => problem,
+        };
         Self::Malformed { path: path.to_owned(), line, problem }
     }
 }
@@ -166,8 +171,11 @@ impl Settings {
         if !(1..=StorageSection::DOWNLOADS_MAX).contains(downloads_max) {
             return out_of_range("storage.downloads_max", "from 1 to 4096");
         }
-        if self.storage.reclaim_interval_s == 0 || self.raft.snapshot_entries == 0 {
-            return out_of_range("storage.reclaim_interval_s and raft.snapshot_entries", "at least 1");
+        if self.storage.reclaim_interval_s == 0 {
+            return out_of_range("storage.reclaim_interval_s", "at least 1");
+        }
+        if self.raft.snapshot_entries == 0 {
+            return out_of_range("raft.snapshot_entries", "at least 1");
         }
         self.validate_cluster()?;
         self.validate_discovery()?;
@@ -186,6 +194,9 @@ impl Settings {
         }
         if !advertise.is_empty() && !advertise.contains(':') {
             return out_of_range("cluster.advertise", "host:port");
+        }
+        if [site, rack].into_iter().any(|text| text.contains(char::is_control)) {
+            return out_of_range("cluster.site and cluster.rack", "one line of text each");
         }
         let too_long = |text: &String| text.len() > peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
         if [advertise, site, rack].into_iter().any(too_long) {

@@ -68,10 +68,16 @@ fn serve(settings: Settings) -> anyhow::Result<()> {
 async fn run(settings: Settings) -> anyhow::Result<()> {
     let no_signals = |error| anyhow!("cannot wait for a signal: {error}");
     let mut reloads = stop::Reloads::listen().map_err(no_signals)?;
+    // First without touching the directory, which may be where a disk should be mounted.
+    cluster::check_founded(&settings, settings.storage.data_dir.join("raft").exists())?;
     let surroundings = Surroundings::of_this_machine(&settings).await?;
-    cluster::check_founded(&settings, &surroundings)?;
+    cluster::check_founded(&settings, peerglass_consensus::belongs_to(&*surroundings.disk.log)?.is_some())?;
     let ready = surroundings.ready_line(&settings);
     let node = assemble(&settings, surroundings).await?;
+    if let Err(error) = cluster::check_reachable(&settings, node.consensus()) {
+        node.stop().await;
+        return Err(error);
+    }
     println!("{ready}");
     let mut requested = pin!(stop::requested());
     let stopped = loop {

@@ -97,6 +97,7 @@ async fn a_voter_without_which_nothing_could_be_written_stays() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(lab.manage(leader, "POST", &format!("{up}/demote")).await, 409);
     assert_eq!(lab.manage(leader, "DELETE", &up).await, 409);
+    assert_eq!(lab.manage(leader, "POST", &format!("{down_name}/transfer-leader")).await, 409);
     lab.create(leader, "it goes on").await;
     assert_eq!(lab.manage(leader, "DELETE", &down_name).await, 204);
     lab.create(leader, "and on").await;
@@ -110,10 +111,15 @@ async fn a_node_alone_opens_a_port_and_a_member_moves() {
     let id = lab.create(0, "from when it was alone").await;
     lab.stop_node(0).await;
     lab.move_node(0);
+    lab.place_node(0, "attic");
     lab.restart(0).await;
     lab.wait_for_address(0, 0).await;
+    lab.wait_for_site(0, "attic").await;
     lab.give_ports_to_new_nodes();
+    assert!(lab.may_be_without_port(0));
     let second = lab.join(0, "{}").await;
+    assert!(!lab.may_be_without_port(0), "now somebody would look for it in vain");
+    assert!(!lab.may_be_without_port(second));
     assert_eq!(lab.get(second, &format!("/v2/images/{id}")).await.0, 200);
     lab.stop_node(second).await;
     lab.move_node(second);

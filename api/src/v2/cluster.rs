@@ -28,7 +28,9 @@ const EXPIRES_DEFAULT_S: u64 = 3_600;
 pub(crate) enum ClusterProblem {
     #[error("{0} must be {1}.")]
     Field(&'static str, &'static str),
-    #[error("No member has an id that begins with {0}.")]
+    #[error(
+        "No member has {0} as its id, as a beginning of it, or as its peer address; see `cluster status`."
+    )]
     NoSuchMember(String),
     #[error("Several members have an id that begins with {0}.")]
     Ambiguous(String),

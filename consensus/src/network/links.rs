@@ -243,7 +243,8 @@ impl Links {
             wire::send(&mut send, &greeting).await.map_err(|error| error.to_string())?;
             wire::receive::<Welcome>(&mut receive).await.map_err(|error| error.to_string())
         };
-        let welcome = timeout(GREETING_TIMEOUT, talk).await.map_err(|_| "it does not greet".to_owned())??;
+        let welcome = timeout(GREETING_TIMEOUT, talk).await.map_err(|_| "it does not greet".to_owned())?;
+        let welcome = welcome.map_err(|error| sent_away(connection).unwrap_or(error))?;
         match welcome {
             Welcome::Come { boot, last_index } => self.remember(node, boot, last_index).map_err(|refused| {
                 tracing::error!(node = node.0, "a peer's disk is older than what was seen of it");
@@ -268,4 +269,19 @@ impl Links {
             }
         }
     }
+}
+
+/// Why the other end closed a connection, if it said so.
+fn sent_away(connection: &Connection) -> Option<String> {
+    let Some(quinn::ConnectionError::ApplicationClosed(closed)) = connection.close_reason() else {
+        return None;
+    };
+    let reason = String::from_utf8_lossy(&closed.reason).into_owned();
+    Some(if reason.starts_with("not a member") {
+        "it says that this node is not a member; if it was removed, move its data directory away and join again \
+         with a new token"
+            .to_owned()
+    } else {
+        format!("it closed the connection: {reason}")
+    })
 }

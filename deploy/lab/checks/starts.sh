@@ -36,6 +36,9 @@ check_bad_starts() {
         --auth http-basic --htpasswd "$WORK/absent.htpasswd"
     printf 'not a directory\n' >"$WORK/plain-file"
     bad_start "a data directory that is a file" 'plain-file' --listen "$listen" --data-dir "$WORK/plain-file"
+    bad_start "a peer port and a directory of no cluster" 'cluster init.*cluster join' --listen "$listen" \
+        --peer-listen "127.0.0.1:$(free_port)" --data-dir "$WORK/unmounted"
+    check "which is left alone" test ! -e "$WORK/unmounted"
     check "the node that was running is still well" curl -sf -o /dev/null "$URL/v2/images"
 }
 

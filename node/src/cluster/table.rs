@@ -46,6 +46,9 @@ fn row(status: &Value, member: &Value) -> [String; 8] {
         (false, false, "voter") => "learner, may vote",
         (false, false, _) => "learner",
     };
+    // Only the leader hears of others, and not of itself.
+    let asks_leader = status["leader"] == status["node"] && status["leader"].is_string();
+    let unheard = if asks_leader && member["node"] != status["node"] { "never" } else { "-" };
     [
         word(&member["node"]).to_owned(),
         word(&member["peer"]).to_owned(),
@@ -54,7 +57,7 @@ fn row(status: &Value, member: &Value) -> [String; 8] {
         or_dash(word(&member["rack"])),
         state.to_owned(),
         member["lag"].as_u64().map_or("?".to_owned(), |lag| lag.to_string()),
-        member["silent_ms"].as_u64().map_or("-".to_owned(), |ms| format!("{ms} ms")),
+        member["silent_ms"].as_u64().map_or(unheard.to_owned(), |ms| format!("{ms} ms")),
     ]
 }
 

@@ -185,6 +185,28 @@ impl Lab {
         self.places[node].settings.cluster.listen = format!("127.0.0.1:{}", free_udp_port());
     }
 
+    /// Whether a running node might have been started without its peer port.
+    pub(crate) fn may_be_without_port(&self, node: usize) -> bool {
+        let Place { settings, node, .. } = &self.places[node];
+        let mut settings = settings.clone();
+        settings.cluster.listen.clear();
+        peerglass::cluster::check_reachable(&settings, node.as_ref().unwrap().consensus()).is_ok()
+    }
+
+    /// Say where a stopped node is.
+    pub(crate) fn place_node(&mut self, node: usize, site: &str) {
+        self.places[node].settings.cluster.site = site.to_owned();
+    }
+
+    /// Wait until node `at` knows that somebody is at `site`.
+    pub(crate) async fn wait_for_site(&self, at: usize, site: &str) {
+        let began = Instant::now();
+        while !self.status(at).await["members"].to_string().contains(&format!("\"site\":\"{site}\"")) {
+            assert!(began.elapsed() < PATIENCE, "nobody is known to be at {site}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub(crate) fn give_ports_to_new_nodes(&mut self) {
         self.tune = |_| {};
     }
