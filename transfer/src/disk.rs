@@ -57,6 +57,12 @@ pub trait PackDisk: Send + Sync + 'static {
     /// Begin an empty pack. [`io::ErrorKind::AlreadyExists`] if there is one of that number.
     fn create(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>>;
 
+    /// Begin an empty pack that takes the place of a larger one: where [`create`](Self::create) leaves some of
+    /// the disk free, this may use a part of it, because it gives back more.
+    fn create_smaller(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>> {
+        self.create(pack)
+    }
+
     /// Open a pack to read. [`io::ErrorKind::NotFound`] if there is none.
     fn open(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>>;
 
@@ -66,7 +72,8 @@ pub trait PackDisk: Send + Sync + 'static {
     /// Remove a pack. Removing one that is gone succeeds.
     fn remove(&self, pack: PackId) -> io::Result<()>;
 
-    /// Bytes that packs may still take, as far as the disk can tell: what needs more is not begun.
+    /// Bytes that packs of [`create_smaller`](Self::create_smaller) may still take, as far as the disk can tell:
+    /// what needs more is not begun.
     fn room(&self) -> io::Result<u64> {
         Ok(u64::MAX)
     }

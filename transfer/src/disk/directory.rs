@@ -22,6 +22,9 @@ const RESERVE_BYTES_MAX: u64 = 256 << 20;
 /// The reserve of a small disk, as a part of its size: one eighth.
 const RESERVE_PART: u64 = 8;
 
+/// How much of the reserve may be used to rewrite a pack, which gives back more than it takes: a half.
+const SPARE_PART: u64 = 2;
+
 /// A directory of packs.
 #[derive(Debug)]
 pub struct DirectoryPacks {
@@ -42,17 +45,26 @@ impl DirectoryPacks {
     fn file(&self, pack: PackId) -> PathBuf {
         self.path.join(pack.to_string())
     }
+
+    fn create_keeping(&self, pack: PackId, kept: Kept) -> io::Result<Arc<dyn PackFile>> {
+        let file =
+            OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(self.file(pack))?;
+        Ok(Arc::new(RealFile { file: Arc::new(file), kept }))
+    }
 }
 
 impl PackDisk for DirectoryPacks {
     fn create(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>> {
-        let file =
-            OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(self.file(pack))?;
-        Ok(Arc::new(RealFile(Arc::new(file))))
+        self.create_keeping(pack, Kept::Reserve)
+    }
+
+    fn create_smaller(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>> {
+        self.create_keeping(pack, Kept::PartOfIt)
     }
 
     fn open(&self, pack: PackId) -> io::Result<Arc<dyn PackFile>> {
-        Ok(Arc::new(RealFile(Arc::new(File::open(self.file(pack))?))))
+        let file = Arc::new(File::open(self.file(pack))?);
+        Ok(Arc::new(RealFile { file, kept: Kept::Reserve }))
     }
 
     fn list(&self) -> io::Result<Vec<(PackId, u64)>> {
@@ -78,8 +90,7 @@ impl PackDisk for DirectoryPacks {
     }
 
     fn room(&self) -> io::Result<u64> {
-        let disk = Space::of(&rustix::fs::statvfs(&self.path)?);
-        Ok(disk.free.saturating_sub(disk.reserve()))
+        Ok(Space::of(&rustix::fs::statvfs(&self.path)?).room(Kept::PartOfIt))
     }
 
     fn sync_directory(&self) -> BoxFuture<'static, io::Result<()>> {
@@ -88,12 +99,15 @@ impl PackDisk for DirectoryPacks {
     }
 }
 
-struct RealFile(Arc<File>);
+struct RealFile {
+    file: Arc<File>,
+    kept: Kept,
+}
 
 impl RealFile {
     /// Refuse to write into the part of the disk that is kept for records.
     fn check_room(&self, bytes: usize) -> io::Result<()> {
-        if !Space::of(&rustix::fs::fstatvfs(&*self.0)?).has_room(bytes as u64) {
+        if Space::of(&rustix::fs::fstatvfs(&*self.file)?).room(self.kept) < bytes as u64 {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())
@@ -103,21 +117,28 @@ impl RealFile {
 impl PackFile for RealFile {
     fn append(&self, bytes: &[u8]) -> io::Result<()> {
         self.check_room(bytes.len())?;
-        (&*self.0).write_all(bytes)
+        (&*self.file).write_all(bytes)
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(buffer, offset)
+        self.file.read_exact_at(buffer, offset)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn sync(&self) -> BoxFuture<'static, io::Result<()>> {
-        let file = Arc::clone(&self.0);
+        let file = Arc::clone(&self.file);
         off_the_runtime(move || file.sync_data())
     }
+}
+
+/// How much of the disk a pack must leave free.
+#[derive(Clone, Copy, Debug)]
+enum Kept {
+    Reserve,
+    PartOfIt,
 }
 
 /// Bytes of a disk.
@@ -138,9 +159,13 @@ impl Space {
         (self.size / RESERVE_PART).min(RESERVE_BYTES_MAX)
     }
 
-    /// Whether `bytes` more fit without touching the reserve.
-    fn has_room(&self, bytes: u64) -> bool {
-        self.free >= self.reserve().saturating_add(bytes)
+    /// Bytes that fit without touching what is kept.
+    fn room(&self, kept: Kept) -> u64 {
+        let kept = match kept {
+            Kept::Reserve => self.reserve(),
+            Kept::PartOfIt => self.reserve() - self.reserve() / SPARE_PART,
+        };
+        self.free.saturating_sub(kept)
     }
 }
 
@@ -164,11 +189,13 @@ mod tests {
     #[test]
     fn packs_leave_room_for_records() {
         const MIB: u64 = 1 << 20;
-        let has_room = |size, free, bytes| Space { size, free }.has_room(bytes);
-        assert!(has_room(80 * MIB, 11 * MIB, MIB));
-        assert!(!has_room(80 * MIB, 11 * MIB, MIB + 1));
-        assert!(has_room(1 << 40, 257 * MIB, MIB));
-        assert!(!has_room(1 << 40, 256 * MIB, 1));
-        assert!(!has_room(u64::MAX, u64::MAX - 1, u64::MAX), "no overflow");
+        let room = |size, free| Space { size, free }.room(Kept::Reserve);
+        assert_eq!(room(80 * MIB, 11 * MIB), MIB);
+        assert_eq!(room(80 * MIB, 9 * MIB), 0);
+        assert_eq!(room(1 << 40, 257 * MIB), MIB);
+        assert_eq!(room(u64::MAX, u64::MAX), u64::MAX - 256 * MIB);
+        let smaller = |size, free| Space { size, free }.room(Kept::PartOfIt);
+        assert_eq!(smaller(80 * MIB, 10 * MIB), 5 * MIB, "which gives back more");
+        assert_eq!(smaller(1 << 40, 256 * MIB), 128 * MIB);
     }
 }

@@ -67,12 +67,21 @@ impl Progress {
 
     /// Begin the pack.
     pub(crate) fn begin(&self) -> io::Result<PackWriter> {
+        self.begin_with(|pack| self.store.packs.create(pack))
+    }
+
+    /// Begin the pack, which takes the place of a larger one.
+    pub(crate) fn begin_smaller(&self) -> io::Result<PackWriter> {
+        self.begin_with(|pack| self.store.packs.create_smaller(pack))
+    }
+
+    fn begin_with(&self, create: impl Fn(PackId) -> io::Result<Arc<dyn PackFile>>) -> io::Result<PackWriter> {
         for _ in 0..NUMBERS_TRIED {
             let pack = self.store.ledger.begin_pack().map_err(|fault| match fault {
                 Fault::Io(error) => error,
                 damaged @ Fault::Damaged { .. } => io::Error::other(damaged),
             })?;
-            match self.store.packs.create(pack) {
+            match create(pack) {
                 Ok(file) => {
                     self.pack.set((pack, Arc::clone(&file))).ok();
                     return PackWriter::begin(pack, file);

@@ -126,7 +126,7 @@ fn copy_live(store: &Store, progress: &Progress, old: PackId) -> Result<Option<P
         }
     };
     let mut reader = BlobReader::new(store.clone());
-    let mut writer = progress.begin()?;
+    let mut writer = progress.begin_smaller()?;
     let mut buffer = Vec::with_capacity(COPY_BYTES);
     let mut pending: Vec<Row> = Vec::new();
     for row in rows {
