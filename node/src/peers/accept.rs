@@ -26,6 +26,9 @@ use super::port::{PeerPort, Purpose, caller};
 
 /// Handshakes under way from which on callers must prove their address.
 const HANDSHAKES_UNPROVEN_MAX: usize = 64;
+/// Connections of one address from which on callers there must prove it. Members that share an address, as in a lab,
+/// pay a round trip for it.
+const UNPROVEN_PER_ADDRESS_MAX: usize = 16;
 /// Handshakes under way from which on everybody is turned away.
 const HANDSHAKES_MAX: usize = 1_024;
 /// Connections open from one address, handshakes included.
@@ -95,16 +98,20 @@ impl Doors {
     fn take(&self, incoming: Incoming, tally: &Tally, connections: &mut JoinSet<()>) {
         let address = incoming.remote_address().ip();
         let mut counts = tally.locked();
+        // Whoever only claims an address must not take the places of the node that is there.
+        let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
+        let must_prove =
+            counts.handshakes >= HANDSHAKES_UNPROVEN_MAX || of_address >= UNPROVEN_PER_ADDRESS_MAX;
+        if must_prove && !incoming.remote_address_validated() {
+            // Fails only if the address is proven, which was just asked.
+            let _ = incoming.retry();
+            return;
+        }
         if counts.by_address.get(&address).is_some_and(|open| *open >= CONNECTIONS_PER_ADDRESS_MAX) {
             return incoming.refuse();
         }
         if counts.handshakes >= HANDSHAKES_MAX {
             return incoming.refuse();
-        }
-        if counts.handshakes >= HANDSHAKES_UNPROVEN_MAX && !incoming.remote_address_validated() {
-            // Fails only if the address is proven, which was just asked.
-            let _ = incoming.retry();
-            return;
         }
         counts.handshakes += 1;
         *counts.by_address.entry(address).or_default() += 1;
