@@ -282,7 +282,8 @@ fn body_status(problem: &BodyProblem) -> StatusCode {
         | BodyProblem::Missing
         | BodyProblem::Broken(_)
         | BodyProblem::NotJson(_)
-        | BodyProblem::TooDeep { .. } => StatusCode::BAD_REQUEST,
+        | BodyProblem::TooDeep { .. }
+        | BodyProblem::TooManyParts { .. } => StatusCode::BAD_REQUEST,
         BodyProblem::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         BodyProblem::Stalled => StatusCode::REQUEST_TIMEOUT,
     }

@@ -13,6 +13,7 @@ use axum::extract::rejection::RawPathParamsRejection;
 use axum::extract::{Extension, RawPathParams, Request, State};
 use axum::http::{Method, Response, header};
 use axum::routing::any;
+use peerglass_transfer::UploadError;
 
 use crate::api::Api;
 use crate::call::{Answer, Call};
@@ -217,8 +218,11 @@ async fn unknown(Extension(entry): Extension<Entry>, request: Request) -> Respon
 /// The answer as HTTP, logged if this machine is to blame.
 fn respond(entry: &Entry, answer: Answer) -> Response<Body> {
     answer.unwrap_or_else(|error| {
-        if error.status().is_server_error() {
-            let user = entry.caller.user().unwrap_or_default();
+        let user = entry.caller.user().unwrap_or_default();
+        if matches!(error, ApiError::DownloadsBusy | ApiError::Upload(UploadError::Busy)) {
+            // As many as there may be is no fault, and whoever asks in a loop must not fill the log.
+            tracing::debug!(user, %error, "too busy for a request");
+        } else if error.status().is_server_error() {
             tracing::error!(user, error = &error as &dyn std::error::Error, "request failed");
         }
         error.response(entry.format)

@@ -18,6 +18,10 @@ use tokio::time::{Instant, Sleep};
 
 use crate::settings::ApiSettings;
 
+/// Most values in a JSON document: parsing more takes longer than other requests should wait, and no request has
+/// a use for them.
+const JSON_PARTS_MAX: usize = 65_536;
+
 /// What is wrong with a request's body.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyProblem {
@@ -33,6 +37,8 @@ pub(crate) enum BodyProblem {
     TooLarge { max: usize },
     #[error("JSON may nest at most {max} deep.")]
     TooDeep { max: usize },
+    #[error("The JSON document has more than {max} values.")]
+    TooManyParts { max: usize },
     #[error("Malformed JSON in the body: {0}")]
     NotJson(#[from] serde_json::Error),
 }
@@ -125,15 +131,20 @@ pub(crate) async fn read_json(
     if text.is_empty() {
         return Err(BodyProblem::Missing);
     }
-    if depth(&text) > settings.json_depth_max {
+    let (depth, parts) = shape(&text);
+    if depth > settings.json_depth_max {
         return Err(BodyProblem::TooDeep { max: settings.json_depth_max });
+    }
+    if parts > JSON_PARTS_MAX {
+        return Err(BodyProblem::TooManyParts { max: JSON_PARTS_MAX });
     }
     Ok(serde_json::from_slice(&text)?)
 }
 
-/// The deepest nesting of brackets outside strings, found before a parser recurses into them.
-fn depth(text: &[u8]) -> usize {
-    let (mut depth, mut deepest, mut in_string) = (0_usize, 0, false);
+/// The deepest nesting of brackets outside strings, and how many values there are at most: both found before a
+/// parser recurses into the one and allocates for the other.
+fn shape(text: &[u8]) -> (usize, usize) {
+    let (mut depth, mut deepest, mut parts, mut in_string) = (0_usize, 0, 0, false);
     let mut bytes = text.iter();
     while let Some(byte) = bytes.next() {
         match byte {
@@ -143,13 +154,15 @@ fn depth(text: &[u8]) -> usize {
             b'"' => in_string = !in_string,
             b'[' | b'{' if !in_string => {
                 depth += 1;
+                parts += 1;
                 deepest = deepest.max(depth);
             }
+            b',' if !in_string => parts += 1,
             b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
     }
-    deepest
+    (deepest, parts)
 }
 
 #[cfg(test)]
@@ -162,8 +175,8 @@ mod tests {
 
     #[test]
     fn depth_ignores_brackets_in_strings() {
-        assert_eq!(depth(b"{\"a\": [1, \"]]\\\"[[[\"]}"), 2);
-        assert_eq!(depth(b"]]]["), 1);
+        assert_eq!(shape(b"{\"a\": [1, \"]]\\\"[[[\"]}"), (2, 3));
+        assert_eq!(shape(b"]]]["), (1, 1));
     }
 
     /// RB-02, RB-03, RB-04, RB-05, RB-07.
@@ -182,6 +195,9 @@ mod tests {
         }
         let deep = "[".repeat(100_000) + &"]".repeat(100_000);
         assert!(matches!(json(deep).await, Err(BodyProblem::TooDeep { .. })));
+        let many = |commas: usize| format!("[0{}]", ",0".repeat(commas));
+        assert!(json(many(JSON_PARTS_MAX - 1)).await.is_ok());
+        assert!(matches!(json(many(JSON_PARTS_MAX)).await, Err(BodyProblem::TooManyParts { .. })));
         assert!(matches!(json("[".repeat(10 << 20)).await, Err(BodyProblem::TooLarge { .. })));
         assert!(matches!(json("").await, Err(BodyProblem::Missing)));
     }
