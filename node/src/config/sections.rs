@@ -12,7 +12,7 @@ section! {
     "api" => ApiSection {
         /// Address and port. Without sign-in only loopback is accepted.
         listen: SocketAddr = SocketAddr::from((Ipv4Addr::LOCALHOST, 9292)),
-        /// Base of links in version documents, such as "https://images.example.net". Empty: from the request.
+        /// Base of links in version documents, such as `https://images.example.net`. Empty: from the request.
         public_endpoint: String = String::new(),
         /// Largest image accepted, in bytes (1 TiB).
         image_size_cap: u64 = 1 << 40,
