@@ -24,8 +24,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use peerglass_catalog::Fault;
 use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, KeyRange, Keyspace, Look, Read};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBRecoveryMode, DEFAULT_COLUMN_FAMILY_NAME, DataBlockIndexType,
-    IteratorMode, Options, ReadOptions, Snapshot, WriteBatch,
+    BlockBasedOptions, Cache, DB, DBRecoveryMode, DataBlockIndexType, IteratorMode, Options, ReadOptions,
+    Snapshot, WriteBatch,
 };
 
 /// What a database is for, which decides how its memory is spent.
@@ -198,30 +198,11 @@ impl Read for RocksKeyspace {
 }
 
 /// One consistent state of the database.
-struct RocksView<'a> {
-    rocks: &'a DB,
-    snapshot: Snapshot<'a>,
-}
-
-impl<'a> RocksView<'a> {
-    fn of(rocks: &'a DB) -> Self {
-        Self { rocks, snapshot: rocks.snapshot() }
-    }
-}
+struct RocksView<'a>(Snapshot<'a>);
 
 impl Read for RocksView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        self.snapshot.get(key).map_err(fault)
-    }
-
-    fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
-        let Some(all) = self.rocks.cf_handle(DEFAULT_COLUMN_FAMILY_NAME) else {
-            return keys.iter().map(|key| self.get(key)).collect();
-        };
-        let mut options = ReadOptions::default();
-        options.set_snapshot(&self.snapshot);
-        let values = self.rocks.batched_multi_get_cf_opt(all, keys, false, &options).into_iter();
-        values.map(|value| Ok(value.map_err(fault)?.map(|value| value.to_vec()))).collect()
+        self.0.get(key).map_err(fault)
     }
 
     fn scan(&self, range: KeyRange, direction: Direction) -> Entries<'_> {
@@ -229,14 +210,14 @@ impl Read for RocksView<'_> {
             return Box::new(std::iter::empty());
         }
         let (options, mode) = reading(range, direction);
-        let entries = self.snapshot.iterator_opt(mode, options);
+        let entries = self.0.iterator_opt(mode, options);
         Box::new(entries.map(|entry| entry.map(|(k, v)| (k.into_vec(), v.into_vec())).map_err(fault)))
     }
 }
 
 impl Keyspace for RocksKeyspace {
     fn view(&self, look: &mut dyn FnMut(&dyn Read)) {
-        look(&RocksView::of(&self.db.rocks));
+        look(&RocksView(self.db.rocks.snapshot()));
     }
 
     fn view_apart(self: Arc<Self>, look: Look) -> BoxFuture<'static, ()> {
@@ -245,7 +226,8 @@ impl Keyspace for RocksKeyspace {
                 clippy::disallowed_methods,
                 reason = "RocksDB is the disk below the seam; simulations have their own"
             )]
-            let looked = tokio::task::spawn_blocking(move || look(&RocksView::of(&self.db.rocks))).await;
+            let looked =
+                tokio::task::spawn_blocking(move || look(&RocksView(self.db.rocks.snapshot()))).await;
             if looked.is_err() {
                 tracing::error!("reading the database for a snapshot panicked");
             }

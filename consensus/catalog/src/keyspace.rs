@@ -96,11 +96,6 @@ pub trait Read {
     /// The value under `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault>;
 
-    /// The values under `keys`, in their order. For a map on a disk this may cost less than one by one.
-    fn get_many(&self, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>, Fault> {
-        keys.iter().map(|key| self.get(key)).collect()
-    }
-
     /// The entries of `range`, in key order.
     fn scan(&self, range: KeyRange, direction: Direction) -> Entries<'_>;
 }

@@ -37,17 +37,6 @@ pub(crate) fn image(read: &dyn Read, id: &ImageId) -> Result<Option<Image>, Faul
     get(read, "image", image_key(id))
 }
 
-/// The records of `ids`, in their order. Each of them must be there.
-pub(crate) fn images_of(read: &dyn Read, ids: &[ImageId]) -> Result<Vec<Image>, Fault> {
-    let keys: Vec<Vec<u8>> = ids.iter().map(image_key).collect();
-    let values = read.get_many(&keys)?;
-    let found = keys.into_iter().zip(values).map(|(key, value)| match value {
-        Some(bytes) => decode("image", key, &bytes),
-        None => Err(Fault::Damaged { what: "list index", key }),
-    });
-    found.collect()
-}
-
 pub(crate) fn images(read: &dyn Read) -> impl Iterator<Item = Result<Image, Fault>> {
     read.scan(KeyRange::prefix(&[IMAGES]), Direction::Ascending).map(|entry| {
         let (key, value) = entry?;

@@ -36,28 +36,6 @@ fn rocksdb_and_memory_hold_and_list_the_same() {
 }
 
 #[test]
-fn many_values_are_what_one_by_one_they_are() {
-    let dir = tempfile::tempdir().unwrap();
-    let rocks = RocksKeyspace::open(dir.path(), RocksRole::State).unwrap();
-    let batch = |value: u8| {
-        let mut batch = Batch::default();
-        (0..100u8)
-            .filter(|key| key % 3 > 0)
-            .for_each(|key| batch.put(vec![key], vec![value; usize::from(key)]));
-        batch
-    };
-    rocks.write(batch(1)).unwrap();
-    // Neither in the order of the keys nor each once.
-    let keys: Vec<Vec<u8>> = (0..120u8).map(|n| vec![n.wrapping_mul(7) % 110]).collect();
-    look(&rocks, |read| {
-        rocks.write(batch(2)).unwrap();
-        let one_by_one = keys.iter().map(|key| read.get(key).unwrap()).collect::<Vec<_>>();
-        assert_eq!(read.get_many(&keys).unwrap(), one_by_one, "of the state that is looked at");
-        assert!(one_by_one.iter().flatten().all(|value| value.iter().all(|byte| *byte == 1)));
-    });
-}
-
-#[test]
 fn ranges_clear_and_scan_as_in_memory() {
     let dir = tempfile::tempdir().unwrap();
     let rocks = RocksKeyspace::open(dir.path(), RocksRole::Log).unwrap();

@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_transfer::{
-    DirectoryPacks, MemoryPacks, OpenError, PackDisk, PackFile, PackId, TransferDisk, Workers,
-};
+use peerglass_transfer::{MemoryPacks, OpenError, PackDisk, PackFile, PackId, TransferDisk, Workers};
 
 use crate::bodies::noise;
 use crate::world::{Memory, open, store};
@@ -63,31 +61,5 @@ impl PackDisk for Counting {
     }
     fn sync_directory(&self) -> BoxFuture<'static, io::Result<()>> {
         self.packs.sync_directory()
-    }
-}
-
-/// A measurement: how long a start takes with as many packs as a node of small images has.
-#[tokio::test]
-#[ignore = "takes minutes to set up and measures this machine"]
-#[allow(clippy::disallowed_methods, reason = "the time and the files are what it is about")]
-async fn how_long_a_start_takes_with_a_hundred_thousand_packs() {
-    let memory = Memory::new();
-    let transfer = memory.open(Workers::Inline).await;
-    for seed in 0..100_000 {
-        drop(store(&transfer, &noise(seed, 100)).await.unwrap());
-    }
-    drop(transfer);
-    let folder = tempfile::tempdir().unwrap();
-    for (pack, _) in memory.packs.list().unwrap() {
-        std::fs::write(folder.path().join(pack.to_string()), memory.packs.bytes(pack).unwrap()).unwrap();
-    }
-    for _ in 0..3 {
-        let packs = Arc::new(DirectoryPacks::open(folder.path()).unwrap());
-        let began = std::time::Instant::now();
-        let listed = packs.list().unwrap().len();
-        let listing = began.elapsed();
-        let began = std::time::Instant::now();
-        open(TransferDisk { packs, ..memory.disk() }, Workers::Inline).await.unwrap();
-        println!("{listed} packs: listing {listing:?}, start {:?}", began.elapsed());
     }
 }

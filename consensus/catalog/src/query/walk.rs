@@ -13,7 +13,7 @@
 //! ends early and says that another follows.
 
 use super::plan::{Order, Plan};
-use super::select::{is_wanted, order, ready};
+use super::select::{is_wanted, order};
 use super::{Direction, ImageQuery, Page, QueryError};
 use crate::image::{Image, ImageId};
 use crate::keyspace::{Entries, Fault, KeyRange, Read};
@@ -22,10 +22,6 @@ use crate::table;
 /// Most bytes of text in a page's records. A record may hold megabytes of properties, and a thousand
 /// of those on each of many connections would be all of a machine's memory.
 const PAGE_BYTES_MAX: usize = 4 << 20;
-
-/// Records read together. An index stands for records in many places, which are found faster together than
-/// one by one; each of them may be large.
-const RECORDS_AT_ONCE: usize = 8;
 
 /// One page of the images that `query` describes.
 pub(crate) fn list(read: &dyn Read, query: &ImageQuery) -> Result<Page, QueryError> {
@@ -39,7 +35,6 @@ pub(crate) fn list(read: &dyn Read, query: &ImageQuery) -> Result<Page, QueryErr
     if query.limit == 0 {
         return Ok(Page { images: Vec::new(), full: false });
     }
-    let query = &ready(query);
     let plan = Plan::of(query, marker.as_ref());
     let images = match plan.order {
         Order::Wanted(key, direction) => {
@@ -76,16 +71,13 @@ fn walk(
     let mut images: Vec<Image> = Vec::with_capacity(query.limit.min(64));
     let mut bytes = 0;
     let mut merge = Merge::new(read, streams, direction, after)?;
-    while images.len() < query.limit && bytes <= PAGE_BYTES_MAX {
-        let ids = merge.next_ids(RECORDS_AT_ONCE.min(query.limit - images.len()))?;
-        if ids.is_empty() {
-            break;
-        }
-        for image in table::images_of(read, &ids)? {
-            if is_wanted(query, &image) {
-                bytes += image.text_bytes();
-                images.push(image);
-            }
+    while images.len() < query.limit
+        && bytes <= PAGE_BYTES_MAX
+        && let Some(id) = merge.next_id()?
+    {
+        if let Some(image) = record(read, &id)?.filter(|image| is_wanted(query, image)) {
+            bytes += image.text_bytes();
+            images.push(image);
         }
     }
     Ok(images)
@@ -104,8 +96,7 @@ fn sift(
     let mut end: Option<Image> = None;
     let mut merge = Merge::new(read, streams, Direction::Ascending, None)?;
     while let Some(id) = merge.next_id()? {
-        let image = table::images_of(read, &[id])?.pop().filter(|image| is_wanted(query, image));
-        let Some(image) = image else { continue };
+        let Some(image) = record(read, &id)?.filter(|image| is_wanted(query, image)) else { continue };
         let is_before = |other: &Option<Image>| {
             other.as_ref().is_none_or(|other| order(&query.sort, &image, other).is_lt())
         };
@@ -124,6 +115,14 @@ fn sift(
         }
     }
     Ok(page)
+}
+
+/// An entry and its record are written together, so a missing record is damage.
+fn record(read: &dyn Read, id: &ImageId) -> Result<Option<Image>, Fault> {
+    match table::image(read, id)? {
+        Some(image) => Ok(Some(image)),
+        None => Err(Fault::Damaged { what: "list index", key: id.as_str().as_bytes().to_vec() }),
+    }
 }
 
 /// Several streams in one order, each id once.
@@ -173,17 +172,6 @@ impl<'a> Merge<'a> {
             streams.push(stream);
         }
         Ok(Self { direction, streams })
-    }
-
-    /// The next ids, at most so many; fewer only at the end.
-    fn next_ids(&mut self, most: usize) -> Result<Vec<ImageId>, Fault> {
-        let mut ids = Vec::with_capacity(most);
-        while ids.len() < most
-            && let Some(id) = self.next_id()?
-        {
-            ids.push(id);
-        }
-        Ok(ids)
     }
 
     fn next_id(&mut self) -> Result<Option<ImageId>, Fault> {
