@@ -13,7 +13,7 @@
 //! ends early and says that another follows.
 
 use super::plan::{Order, Plan};
-use super::select::{is_wanted, order};
+use super::select::{is_wanted, order, ready};
 use super::{Direction, ImageQuery, Page, QueryError};
 use crate::image::{Image, ImageId};
 use crate::keyspace::{Entries, Fault, KeyRange, Read};
@@ -35,6 +35,7 @@ pub(crate) fn list(read: &dyn Read, query: &ImageQuery) -> Result<Page, QueryErr
     if query.limit == 0 {
         return Ok(Page { images: Vec::new(), full: false });
     }
+    let query = &ready(query);
     let plan = Plan::of(query, marker.as_ref());
     let images = match plan.order {
         Order::Wanted(key, direction) => {
