@@ -116,7 +116,9 @@ async fn relocate(consensus: &Consensus) {
 async fn say_where(consensus: &Consensus, NodeEntry { site, rack, .. }: &NodeEntry) {
     let nowhere = |me: NodeEntry| me.site.is_empty() && me.rack.is_empty();
     let knows_none = site.is_empty() && rack.is_empty();
-    if knows_none || !consensus.has_leader() || !consensus.member(consensus.node()).is_some_and(nowhere) {
+    // Whoever hears no leader has more to do than to wait for an answer.
+    let hears = consensus.is_leader() || consensus.silence() <= SILENCE_MAX;
+    if knows_none || !hears || !consensus.member(consensus.node()).is_some_and(nowhere) {
         return;
     }
     let change = Change::Place { node: consensus.node(), site: site.clone(), rack: rack.clone() };
@@ -169,18 +171,21 @@ async fn spread_votes(consensus: &Consensus, wanted: usize) {
     let ready = ready.map(|member| member.node).collect();
     let nodes: Vec<_> = members.nodes().map(|(node, entry)| (*node, entry.clone())).collect();
     let promoted: BTreeSet<u64> = spread::promotions(&nodes, &voters, &ready, wanted).into_iter().collect();
-    let mut voting: BTreeSet<u64> = voters.union(&promoted).copied().collect();
-    if promoted.is_empty() && voters.len() == wanted {
-        let Some((out, into)) = spread::exchange(&nodes, &voters, &ready, *raft.node_id()) else { return };
-        voting.remove(&out);
-        voting.insert(into);
-    }
-    if voting == voters {
+    // Both say what becomes different, so that an operator's change in between is not undone.
+    let change = if !promoted.is_empty() {
+        ChangeMembers::AddVoterIds(promoted)
+    } else if voters.len() == wanted
+        && let Some((out, into)) = spread::exchange(&nodes, &voters, &ready, *raft.node_id())
+    {
+        let (into, out) = (BTreeSet::from([into]), BTreeSet::from([out]));
+        ChangeMembers::Batch(vec![ChangeMembers::AddVoterIds(into), ChangeMembers::RemoveVoters(out)])
+    } else {
         return;
-    }
-    let change = raft.change_membership(ChangeMembers::ReplaceAllVoters(voting.clone()), true);
+    };
+    let said = format!("{change:?}");
+    let change = raft.change_membership(change, true);
     match tokio::time::timeout(membership::CHANGE_WAIT, change).await {
-        Ok(Ok(_)) => tracing::info!(?voting, "other nodes vote now"),
+        Ok(Ok(_)) => tracing::info!(change = said, "other nodes vote now"),
         Ok(Err(error)) => tracing::debug!(%error, "who votes was not changed"),
         Err(_) => tracing::warn!("a change of who votes takes long"),
     }

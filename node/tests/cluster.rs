@@ -84,6 +84,20 @@ async fn members_are_promoted_led_by_another_demoted_and_removed() {
     lab.stop().await;
 }
 
+/// Three voters stand in one place; as nodes elsewhere join, two of the votes go there and writes go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn votes_move_to_sites_that_join_later() {
+    let mut lab = Lab::start(3).await;
+    lab.wait_for_voters(3).await;
+    for site in ["b", "c"] {
+        lab.join(0, &format!(r#"{{"site":"{site}"}}"#)).await;
+        lab.create(0, site).await;
+    }
+    lab.wait_for_voting_sites(&["", "b", "c"]).await;
+    lab.create(0, "after").await;
+    lab.stop().await;
+}
+
 /// With one voter down, losing another would stop the cluster for good; losing the one that is down would not.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_voter_without_which_nothing_could_be_written_stays() {

@@ -52,21 +52,26 @@ pub(crate) fn exchange(
     ready: &BTreeSet<u64>,
     leader: u64,
 ) -> Option<(u64, u64)> {
+    let places: BTreeMap<u64, (&str, &str)> =
+        nodes.iter().map(|(node, entry)| (*node, (entry.site.as_str(), entry.rack.as_str()))).collect();
     let crowding = |voting: &BTreeSet<u64>| {
         let (mut sites, mut racks) = (BTreeMap::new(), BTreeMap::new());
-        for (_, entry) in nodes.iter().filter(|(node, _)| voting.contains(node)) {
-            *sites.entry(&entry.site).or_insert(0_u64) += 1;
-            *racks.entry((&entry.site, &entry.rack)).or_insert(0_u64) += 1;
+        for (site, rack) in voting.iter().filter_map(|node| places.get(node)) {
+            *sites.entry(site).or_insert(0_u64) += 1;
+            *racks.entry((site, rack)).or_insert(0_u64) += 1;
         }
         let squares = |count: &u64| count * count;
         (sites.values().map(squares).sum::<u64>(), racks.values().map(squares).sum::<u64>())
     };
-    let may_vote = |(node, entry): &&(u64, NodeEntry)| {
-        entry.role == NodeRole::Voter && !voters.contains(node) && ready.contains(node)
-    };
-    let candidates: Vec<u64> = nodes.iter().filter(may_vote).map(|(node, _)| *node).collect();
+    // Of one rack, one is as good as another: a fleet has many nodes and few racks.
+    let mut candidates: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for (node, entry) in nodes {
+        if entry.role == NodeRole::Voter && !voters.contains(node) && ready.contains(node) {
+            candidates.entry((&entry.site, &entry.rack)).or_insert(*node);
+        }
+    }
     let leaving = voters.iter().copied().filter(|voter| *voter != leader);
-    let pairs = leaving.flat_map(|out| candidates.iter().map(move |into| (out, *into)));
+    let pairs = leaving.flat_map(|out| candidates.values().map(move |into| (out, *into)));
     let best = pairs.map(|(out, into)| {
         let mut voting = voters.clone();
         voting.remove(&out);

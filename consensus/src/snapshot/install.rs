@@ -1,8 +1,9 @@
 //! Replacing the whole state by a received snapshot: all or nothing, whenever the process dies.
 //!
-//! The spool is checked first: that it is whole, and that this release can read all of it. It is synced. Then a mark says that the state is being replaced, the
-//! old state is dropped, the new one written batch by batch, and the last batch puts the applied mark
-//! and takes the mark away. A start that finds the mark does it all again from the spool.
+//! The spool is checked first: that it is whole, and that this release can read all of it. It is synced.
+//! Then a mark says that the state is being replaced, the old state is dropped, the new one written batch by
+//! batch, and the last batch puts the applied mark and takes the mark away. A start that finds the mark does
+//! it all again from the spool.
 
 use std::io::{self, Read as _};
 use std::sync::Arc;

@@ -322,6 +322,23 @@ impl Lab {
         }
     }
 
+    /// Wait until there is one voter at each of these sites, in order, and no other.
+    pub(crate) async fn wait_for_voting_sites(&self, sites: &[&str]) {
+        let began = Instant::now();
+        loop {
+            let status = self.status(0).await;
+            let voters =
+                status["members"].as_array().unwrap().iter().filter(|member| member["voter"] == true);
+            let mut voting: Vec<&str> = voters.map(|member| member["site"].as_str().unwrap()).collect();
+            voting.sort_unstable();
+            if voting == sites {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "never voters at {sites:?}: {status}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Wait until the leader heard of `node`.
     pub(crate) async fn wait_until_connected(&self, node: usize) {
         self.get_patiently(node, "/v2/images").await;
