@@ -16,6 +16,8 @@
 //!
 //! [`sync`]: Keyspace::sync
 
+mod rows;
+
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,6 +29,8 @@ use rocksdb::{
     BlockBasedOptions, Cache, DB, DBRecoveryMode, DataBlockIndexType, IteratorMode, Options, ReadOptions,
     Snapshot, WriteBatch,
 };
+
+use rows::{AsOf, Rows};
 
 /// What a database is for, which decides how its memory is spent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,8 @@ struct Db {
     full: AtomicBool,
     /// One sync at a time: one that queued inside RocksDB could no longer be held back.
     syncing: Mutex<()>,
+    /// Rows read lately, where the same ones are read again and again.
+    rows: Option<Rows>,
 }
 
 impl Db {
@@ -110,6 +116,11 @@ impl Db {
         }
         // However it failed, it was begun.
         self.rocks.flush_wal(true).map_err(|error| Fault::Io(io::Error::other(error)))
+    }
+
+    fn view(&self) -> RocksView<'_> {
+        let rows = self.rows.as_ref().map(|rows| (rows, rows.now()));
+        RocksView { snapshot: self.rocks.snapshot(), rows }
     }
 }
 
@@ -146,8 +157,9 @@ impl RocksKeyspace {
         options.set_max_open_files(512);
         options.set_keep_log_file_num(4);
         options.set_max_total_wal_size(64 << 20);
-        let db = DB::open(&options, path).map_err(|error| at(path, &error))?;
-        Ok(Self { db: Arc::new(Db { rocks: db, full: AtomicBool::new(false), syncing: Mutex::new(()) }) })
+        let rocks = DB::open(&options, path).map_err(|error| at(path, &error))?;
+        let rows = (role == RocksRole::State).then(Rows::new);
+        Ok(Self { db: Arc::new(Db { rocks, full: AtomicBool::new(false), syncing: Mutex::new(()), rows }) })
     }
 }
 
@@ -184,7 +196,11 @@ fn reading(range: KeyRange, direction: Direction) -> (ReadOptions, IteratorMode<
 
 impl Read for RocksKeyspace {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        self.db.rocks.get(key).map_err(fault)
+        let read = || self.db.rocks.get(key).map_err(fault);
+        match &self.db.rows {
+            Some(rows) => rows.get(key, rows.now(), read),
+            None => read(),
+        }
     }
 
     fn scan(&self, range: KeyRange, direction: Direction) -> Entries<'_> {
@@ -198,11 +214,18 @@ impl Read for RocksKeyspace {
 }
 
 /// One consistent state of the database.
-struct RocksView<'a>(Snapshot<'a>);
+struct RocksView<'a> {
+    snapshot: Snapshot<'a>,
+    rows: Option<(&'a Rows, AsOf)>,
+}
 
 impl Read for RocksView<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, Fault> {
-        self.0.get(key).map_err(fault)
+        let read = || self.snapshot.get(key).map_err(fault);
+        match self.rows {
+            Some((rows, as_of)) => rows.get(key, as_of, read),
+            None => read(),
+        }
     }
 
     fn scan(&self, range: KeyRange, direction: Direction) -> Entries<'_> {
@@ -210,14 +233,14 @@ impl Read for RocksView<'_> {
             return Box::new(std::iter::empty());
         }
         let (options, mode) = reading(range, direction);
-        let entries = self.0.iterator_opt(mode, options);
+        let entries = self.snapshot.iterator_opt(mode, options);
         Box::new(entries.map(|entry| entry.map(|(k, v)| (k.into_vec(), v.into_vec())).map_err(fault)))
     }
 }
 
 impl Keyspace for RocksKeyspace {
     fn view(&self, look: &mut dyn FnMut(&dyn Read)) {
-        look(&RocksView(self.db.rocks.snapshot()));
+        look(&self.db.view());
     }
 
     fn view_apart(self: Arc<Self>, look: Look) -> BoxFuture<'static, ()> {
@@ -226,8 +249,7 @@ impl Keyspace for RocksKeyspace {
                 clippy::disallowed_methods,
                 reason = "RocksDB is the disk below the seam; simulations have their own"
             )]
-            let looked =
-                tokio::task::spawn_blocking(move || look(&RocksView(self.db.rocks.snapshot()))).await;
+            let looked = tokio::task::spawn_blocking(move || look(&self.db.view())).await;
             if looked.is_err() {
                 tracing::error!("reading the database for a snapshot panicked");
             }
@@ -252,7 +274,10 @@ impl Keyspace for RocksKeyspace {
                 None => write.delete(key),
             }
         }
-        self.db.write(write)
+        match &self.db.rows {
+            Some(rows) => rows.write(&batch, || self.db.write(write)),
+            None => self.db.write(write),
+        }
     }
 
     fn sync(&self) -> BoxFuture<'_, Result<(), Fault>> {

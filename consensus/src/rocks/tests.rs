@@ -166,3 +166,76 @@ fn newest(dir: &Path, extension: &str) -> std::path::PathBuf {
     };
     files.filter(with_bytes).max().unwrap()
 }
+
+/// Two rows and an index entry are written together, over and over, while views read them in any order:
+/// whatever is kept of earlier reads, each view has to find one state.
+#[test]
+fn a_view_reads_one_state_while_rows_are_kept_and_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let rocks = RocksKeyspace::open(dir.path(), RocksRole::State).unwrap();
+    let write = |state: u64| {
+        let mut batch = Batch::default();
+        if state.is_multiple_of(50) {
+            batch.clear(KeyRange::prefix(b"r"));
+        }
+        for name in ["r1", "r2", "r3"] {
+            batch.put(name.into(), state.to_be_bytes().to_vec());
+        }
+        // One row comes and goes.
+        if state.is_multiple_of(3) {
+            batch.remove(b"r2".to_vec());
+        }
+        batch.put([&b"x"[..], &state.to_be_bytes()].concat(), Vec::new());
+        batch.remove([&b"x"[..], &(state - 1).to_be_bytes()].concat());
+        rocks.write(batch).unwrap();
+    };
+    write(1);
+    let done = AtomicBool::new(false);
+    let read = || {
+        let mut views = 0;
+        while !done.load(Ordering::Acquire) || views == 0 {
+            look(&rocks, |read| {
+                let row = |name: &str| {
+                    let row = read.get(name.as_bytes()).unwrap()?;
+                    Some(u64::from_be_bytes(row.try_into().unwrap()))
+                };
+                let entry = |read: &dyn Read| {
+                    let entries: Vec<_> =
+                        read.scan(KeyRange::prefix(b"x"), Direction::Ascending).map(Result::unwrap).collect();
+                    assert_eq!(entries.len(), 1);
+                    u64::from_be_bytes(entries[0].0[1..].try_into().unwrap())
+                };
+                let state = row("r1").unwrap();
+                assert_eq!(entry(read), state);
+                assert_eq!(row("r2"), (!state.is_multiple_of(3)).then_some(state));
+                assert_eq!(row("r3"), Some(state));
+                // Once more, when it is kept.
+                assert_eq!(row("r1"), Some(state));
+            });
+            views += 1;
+        }
+    };
+    std::thread::scope(|threads| {
+        for _ in 0..3 {
+            threads.spawn(read);
+        }
+        for state in 2..20_000 {
+            write(state);
+        }
+        done.store(true, Ordering::Release);
+    });
+}
+
+#[test]
+fn kept_rows_stay_within_their_memory_and_long_ones_are_not_kept() {
+    let rows = Rows::new();
+    let read = |length: usize| move || Ok::<_, Fault>(Some(vec![7; length]));
+    for id in 0..100_000_u32 {
+        rows.get(&id.to_be_bytes(), rows.now(), read(1000)).unwrap();
+    }
+    assert!(rows.bytes() <= 16 << 20, "{}", rows.bytes());
+    assert!(rows.bytes() > 8 << 20, "{}", rows.bytes());
+    rows.get(b"long", rows.now(), read(100_000)).unwrap();
+    let again = rows.get(b"long", rows.now(), || Ok::<_, Fault>(None)).unwrap();
+    assert_eq!(again, None, "it was asked for again");
+}
