@@ -4,11 +4,14 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
 use std::time::Duration;
 
+use peerglass::{NodeKey, PeerPort, PortChance, Purpose};
+use quinn::{ConnectionError, Runtime, TokioRuntime};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -22,7 +25,7 @@ const ALICE_TWO: &str = "YWxpY2U6dHdv";
 struct Program {
     child: Child,
     address: String,
-    dir: TempDir,
+    dir: Rc<TempDir>,
 }
 
 impl Drop for Program {
@@ -37,11 +40,23 @@ impl Program {
     fn start(users: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("users"), users).unwrap();
+        Self::start_in(Rc::new(dir), &[])
+    }
+
+    /// Kill it, which leaves it no time for anything, and start it anew.
+    fn start_again(self, more: &[&str]) -> Self {
+        let dir = Rc::clone(&self.dir);
+        drop(self);
+        Self::start_in(dir, more)
+    }
+
+    fn start_in(dir: Rc<TempDir>, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_peerglass"))
             .env_clear()
             .args(["serve", "--listen", "127.0.0.1:0", "--auth", "http-basic"])
             .args([Path::new("--data-dir"), &dir.path().join("data")])
             .args([Path::new("--htpasswd"), &dir.path().join("users")])
+            .args(more)
             .stdout(Stdio::piped())
             .stderr(File::create(dir.path().join("log")).unwrap())
             .spawn()
@@ -113,6 +128,23 @@ fn hangup_reads_the_users_again_and_ends_nothing() {
         ended.is_some()
     });
     assert!(ended.unwrap().success(), "{}", program.log());
+}
+
+/// Its peers learn of a restart from the first packet that the new start gets of the old connection, and not by
+/// waiting until the silence is long enough: the keys for that come from the node's own.
+#[tokio::test]
+async fn peers_learn_of_a_restart_from_its_first_answer() {
+    let socket = || UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at: SocketAddr = socket().local_addr().unwrap();
+    let peer_listen = ["--peer-listen", &at.to_string()];
+    // A directory without a cluster opens no port, so the first start makes one.
+    let program = Program::start(ONE).start_again(&peer_listen);
+    let key = NodeKey::load_or_create(&program.dir.path().join("data/node.key"), [0; 32]).unwrap();
+    let port = TokioRuntime.wrap_udp_socket(socket()).unwrap();
+    let port = PeerPort::new(&NodeKey::from_seed([5; 32]), port, PortChance::System).unwrap();
+    let connection = port.dial(key.peer_key(), at, Purpose::Join).await.unwrap();
+    let _program = program.start_again(&peer_listen);
+    assert_eq!(connection.closed().await, ConnectionError::Reset);
 }
 
 /// What cannot be meant is said in one line, and nothing is begun.

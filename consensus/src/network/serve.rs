@@ -178,11 +178,17 @@ impl Consensus {
             Request::PreVote(request) if request.vote.leader_id.voted_for == from.0 => {
                 or_ended(self.raft().pre_vote(request).await.map(Answer::Vote))
             }
-            Request::TransferLeader(request) => match self.raft().handle_transfer_leader(request).await {
-                Ok(answer) => Answer::TransferLeader(answer),
-                Err(fatal) => ended(&fatal),
-            },
-            Request::Append(_) | Request::Vote(_) | Request::PreVote(_) | Request::Snapshot { .. } => {
+            Request::TransferLeader(request) if request.from_leader().leader_id.voted_for == from.0 => {
+                match self.raft().handle_transfer_leader(request).await {
+                    Ok(answer) => Answer::TransferLeader(answer),
+                    Err(fatal) => ended(&fatal),
+                }
+            }
+            Request::Append(_)
+            | Request::Vote(_)
+            | Request::PreVote(_)
+            | Request::TransferLeader(_)
+            | Request::Snapshot { .. } => {
                 tracing::warn!(node = from.0, "a peer speaks for another one");
                 Answer::Unavailable
             }

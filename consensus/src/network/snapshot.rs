@@ -134,7 +134,7 @@ const SPOOL_AGE_ENTRIES_MIN: u64 = 500;
 
 /// The bytes of one piece, written at once: postcard would write a vector byte by byte.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Piece(#[serde(with = "serde_bytes")] Vec<u8>);
+pub(crate) struct Piece(#[serde(with = "serde_bytes")] pub(crate) Vec<u8>);
 
 async fn in_time<T>(step: impl Future<Output = Result<T, FrameError>>) -> Result<T, SnapshotError> {
     Ok(timeout(PROGRESS_TIMEOUT, step).await.map_err(|_| SnapshotError::Stalled)??)

@@ -1,8 +1,10 @@
 //! A few nodes in this process, each with a directory and two ports of its own.
 
-use std::fs;
+mod acting;
+mod disks;
+mod waiting;
+
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::serve::Listener;
@@ -62,6 +64,7 @@ impl Lab {
     }
 
     pub(crate) async fn start_with(nodes: usize, tune: fn(&mut Settings)) -> Self {
+        super::log::listen();
         let mut lab = Self { places: Vec::new(), tune };
         let first = lab.new_place();
         lab.restart(first).await;
@@ -161,21 +164,6 @@ impl Lab {
         }
     }
 
-    pub(crate) fn copy_disk(&self, node: usize) -> TempDir {
-        let copy = tempfile::tempdir().unwrap();
-        copy_tree(self.places[node].dir.path(), copy.path());
-        copy
-    }
-
-    pub(crate) fn put_back_disk(&self, node: usize, copy: &TempDir) {
-        clear(self.places[node].dir.path(), &[]);
-        copy_tree(copy.path(), self.places[node].dir.path());
-    }
-
-    pub(crate) fn wipe_but_the_key(&self, node: usize) {
-        clear(self.places[node].dir.path(), &["node.key"]);
-    }
-
     pub(crate) fn key(&self, node: usize) -> NodeKey {
         NodeKey::load_or_create(&self.places[node].dir.path().join("node.key"), [0; 32]).unwrap()
     }
@@ -198,27 +186,8 @@ impl Lab {
         self.places[node].settings.cluster.site = site.to_owned();
     }
 
-    /// Wait until node `at` knows that somebody is at `site`.
-    pub(crate) async fn wait_for_site(&self, at: usize, site: &str) {
-        let began = Instant::now();
-        while !self.status(at).await["members"].to_string().contains(&format!("\"site\":\"{site}\"")) {
-            assert!(began.elapsed() < PATIENCE, "nobody is known to be at {site}");
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
     pub(crate) fn give_ports_to_new_nodes(&mut self) {
         self.tune = |_| {};
-    }
-
-    /// Wait until node `at` knows where `node` is now.
-    pub(crate) async fn wait_for_address(&self, at: usize, node: usize) {
-        let began = Instant::now();
-        let address = self.peer_address(node).to_string();
-        while !self.status(at).await["members"].to_string().contains(&address) {
-            assert!(began.elapsed() < PATIENCE, "the address of node {node} is not known");
-            sleep(Duration::from_millis(50)).await;
-        }
     }
 
     pub(crate) fn peer_address(&self, node: usize) -> SocketAddr {
@@ -308,42 +277,6 @@ impl Lab {
             sleep(Duration::from_millis(20)).await;
         }
     }
-
-    pub(crate) async fn wait_for_voters(&self, voters: usize) {
-        let began = Instant::now();
-        loop {
-            let status = self.status(0).await;
-            let members = status["members"].as_array().unwrap();
-            if members.iter().filter(|member| member["voter"] == true).count() == voters {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "never {voters} voters: {status}");
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Wait until there is one voter at each of these sites, in order, and no other.
-    pub(crate) async fn wait_for_voting_sites(&self, sites: &[&str]) {
-        let began = Instant::now();
-        loop {
-            let status = self.status(0).await;
-            let voters =
-                status["members"].as_array().unwrap().iter().filter(|member| member["voter"] == true);
-            let mut voting: Vec<&str> = voters.map(|member| member["site"].as_str().unwrap()).collect();
-            voting.sort_unstable();
-            if voting == sites {
-                return;
-            }
-            assert!(began.elapsed() < PATIENCE, "never voters at {sites:?}: {status}");
-            sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    /// Wait until the leader heard of `node`.
-    pub(crate) async fn wait_until_connected(&self, node: usize) {
-        self.get_patiently(node, "/v2/images").await;
-        sleep(Duration::from_millis(1_200)).await;
-    }
 }
 
 /// A killed node lets go of its directory and its ports when its last blocking call has ended.
@@ -355,28 +288,5 @@ async fn surroundings(settings: &Settings) -> Surroundings<peerglass::ApiPort> {
             Err(error) => assert!(began.elapsed() < PATIENCE, "{error}"),
         }
         sleep(Duration::from_millis(20)).await;
-    }
-}
-
-fn clear(dir: &Path, but: &[&str]) {
-    for entry in fs::read_dir(dir).unwrap() {
-        let path: PathBuf = entry.unwrap().path();
-        if but.iter().any(|name| path.ends_with(name)) {
-            continue;
-        }
-        if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
-    }
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            fs::create_dir_all(&target).unwrap();
-            copy_tree(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
