@@ -164,6 +164,9 @@ impl Settings {
             return out_of_range("api.hashing_algorithm", "sha256, sha384 or sha512");
         }
         self.for_api().validate()?;
+        if self.storage.data_dir.as_os_str().is_empty() {
+            return out_of_range("storage.data_dir", "a folder; `.` for the one the node is started in");
+        }
         let StorageSection { uploads_max, downloads_max, .. } = &self.storage;
         if !(1..=StorageSection::UPLOADS_MAX).contains(uploads_max) {
             return out_of_range("storage.uploads_max", "from 1 to 1024");

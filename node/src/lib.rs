@@ -24,5 +24,5 @@ pub use lock::{DataDirLock, LockError};
 pub use peers::{
     DialError, JoinError, Joined, KeyError, NodeKey, PeerPort, PortChance, PortError, Purpose, Search, join,
 };
-pub use sign_in::UsersError;
+pub use sign_in::{UsersError, check_users};
 pub use surroundings::{ApiPort, Disk, MachineError, Surroundings};

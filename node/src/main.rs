@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::Parser;
-use peerglass::cli::{Cli, Command, ConfigCommand};
-use peerglass::{Settings, Surroundings, assemble, cluster, stop, telemetry};
+use peerglass::cli::{Cli, Command, ConfigCommand, ServeOptions};
+use peerglass::{Settings, Surroundings, assemble, check_users, cluster, stop, telemetry};
 use tracing::{error, info};
 
 /// A request allocates hundreds of small things, and so does each of its rows in RocksDB, which this serves as well.
@@ -26,9 +26,7 @@ fn main() -> ExitCode {
             print!("{}", Settings::sample());
             Ok(())
         }
-        Command::Config(ConfigCommand::Check(options)) => {
-            Settings::load(options).map(|_| println!("the settings are valid")).map_err(Into::into)
-        }
+        Command::Config(ConfigCommand::Check(options)) => check(options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -37,6 +35,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// What a start would refuse for the settings' sake, and the file of users they name.
+fn check(options: &ServeOptions) -> anyhow::Result<()> {
+    check_users(&Settings::load(options)?.auth)?;
+    println!("the settings are valid");
+    Ok(())
 }
 
 /// A core is left for what has threads of its own: hashing, syncing, the databases. Waking a further worker

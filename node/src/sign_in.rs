@@ -32,6 +32,11 @@ pub enum UsersError {
     Malformed(#[from] HtpasswdError),
 }
 
+/// Whether the file of users, if `section` names one, can be read and used.
+pub fn check_users(section: &AuthSection) -> Result<(), UsersError> {
+    SignIn::new(section).map(|_| ())
+}
+
 impl SignIn {
     /// As the settings say. Reads the file of users.
     pub(crate) fn new(section: &AuthSection) -> Result<Self, UsersError> {

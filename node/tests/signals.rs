@@ -153,7 +153,7 @@ fn settings_that_cannot_be_meant_are_refused_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("settings");
     fs::write(&config, "[api]\nconnections_per_address_max = 0\n").unwrap();
-    for command in [&["config", "check"][..], &["serve"]] {
+    let said_by = |command: &[&str]| {
         let done = Command::new(env!("CARGO_BIN_EXE_peerglass"))
             .env_clear()
             .current_dir(dir.path())
@@ -161,9 +161,16 @@ fn settings_that_cannot_be_meant_are_refused_by_name() {
             .args([Path::new("--config"), &config])
             .output()
             .unwrap();
-        let said = String::from_utf8(done.stderr).unwrap();
-        assert_eq!(said, "peerglass: api.connections_per_address_max must be at least 1\n");
         assert_eq!(done.status.code(), Some(1));
+        String::from_utf8(done.stderr).unwrap()
+    };
+    for command in [&["config", "check"][..], &["serve"]] {
+        let said = said_by(command);
+        assert_eq!(said, "peerglass: api.connections_per_address_max must be at least 1\n");
     }
+    fs::write(&config, "[auth]\nmode = \"http-basic\"\nhtpasswd = \"no-such-file\"\n").unwrap();
+    assert!(said_by(&["config", "check"]).starts_with("peerglass: cannot read no-such-file: "));
+    fs::write(&config, "[storage]\ndata_dir = \"\"\n").unwrap();
+    assert!(said_by(&["config", "check"]).starts_with("peerglass: storage.data_dir must be a folder"));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "only the settings");
 }
