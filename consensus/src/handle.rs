@@ -25,7 +25,7 @@ use crate::network::client::Network;
 use crate::network::links::Links;
 use crate::network::serve::Receiving;
 use crate::network::snapshot::Pace;
-use crate::raft::{Raft, SeededRuntime, Types, config};
+use crate::raft::{Raft, SeededRuntime, Types, Vote, config};
 use crate::read::{SCANS_MAX, Waiter, barrier};
 use crate::snapshot::install;
 use crate::submit::InFlight;
@@ -221,8 +221,12 @@ impl Consensus {
         self.0.learned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A leader wrote to this node.
-    pub(crate) fn hear(&self) {
+    /// Somebody who leads by `vote` wrote to this node. A leader of an earlier term is none any more, and what
+    /// it says must not keep this node from looking for those that are.
+    pub(crate) fn hear(&self, vote: &Vote) {
+        if vote.leader_id.term < self.raft().metrics().borrow_watched().current_term {
+            return;
+        }
         *self.0.heard.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 

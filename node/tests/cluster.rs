@@ -87,7 +87,10 @@ async fn members_are_promoted_led_by_another_demoted_and_removed() {
     assert_eq!(lab.get(1, &format!("/v2/images/{id}")).await.0, 200);
     // The removed node is refused by everybody, and says so instead of answering from what it has.
     assert_eq!(lab.get(fourth, "/v2/images").await.0, 503);
-    log::wait_for("if it was removed, move its data directory away and join again").await;
+    let (why, fourth) = ("if it was removed, move its data directory away and join again", lab.name(fourth));
+    log::wait_for(&["refused a stranger", &fourth]).await;
+    let leader = lab.peer_address(lab.leader().await).to_string();
+    log::wait_for(&["cannot reach a peer", why, &leader]).await;
     lab.stop().await;
 }
 

@@ -84,6 +84,11 @@ impl KeyRange {
         self.to.as_ref().is_some_and(|to| *to <= self.from)
     }
 
+    /// Whether `key` is inside.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        self.from.as_slice() <= key && self.to.as_ref().is_none_or(|to| key < to.as_slice())
+    }
+
     /// The range as the standard maps want it.
     pub fn bounds(&self) -> (Bound<&[u8]>, Bound<&[u8]>) {
         let to = self.to.as_deref().map_or(Bound::Unbounded, Bound::Excluded);

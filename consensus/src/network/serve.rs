@@ -133,7 +133,7 @@ impl Consensus {
             if vote.leader_id.voted_for != from.0 || !vote.committed {
                 return tracing::warn!(node = from.0, "a peer sends a snapshot for another one");
             }
-            self.hear();
+            self.hear(&vote);
             let streams = (&mut out, &mut back);
             let (raft, state) = (self.raft(), self.state());
             match snapshot::receive(raft, state, self.receiving(), (vote, title), streams).await {
@@ -169,7 +169,7 @@ impl Consensus {
         // Raft's own messages are of this sender, or of nobody this node believes.
         match request {
             Request::Append(request) if request.vote.leader_id.voted_for == from.0 => {
-                self.hear();
+                self.hear(&request.vote);
                 or_ended(self.raft().append_entries(request).await.map(Answer::Append))
             }
             Request::Vote(request) if request.vote.leader_id.voted_for == from.0 => {

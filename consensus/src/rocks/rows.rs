@@ -114,7 +114,7 @@ impl Rows {
         if !batch.cleared.is_empty() {
             for shard in &self.shards {
                 let mut shard = locked(shard);
-                shard.rows.clear();
+                shard.rows.retain(|key, _| !batch.cleared.iter().any(|range| range.contains(key)));
                 shard.last_write = this;
             }
         }

@@ -226,6 +226,54 @@ fn a_view_reads_one_state_while_rows_are_kept_and_written() {
     });
 }
 
+/// The same rules one by one, in the order in which each is needed.
+#[test]
+fn a_kept_row_is_for_views_that_were_made_after_it_and_before_it_was_written_again() {
+    let rows = Rows::new();
+    let find = |found: &str| {
+        let found = found.as_bytes().to_vec();
+        move || Ok::<_, Fault>(Some(found))
+    };
+    let read = |as_of, found: &str| {
+        String::from_utf8(rows.get(b"row", as_of, find(found)).unwrap().unwrap()).unwrap()
+    };
+    let write = |change: &dyn Fn(&mut Batch), result: Result<(), ()>| {
+        let mut batch = Batch::default();
+        change(&mut batch);
+        assert_eq!(rows.write(&batch, || result), result);
+    };
+    let put = |batch: &mut Batch| batch.put(b"row".to_vec(), Vec::new());
+    let before = rows.now();
+    assert_eq!(read(before, "old"), "old");
+    assert_eq!(read(before, "not asked for"), "old", "kept");
+    write(&put, Ok(()));
+    let after = rows.now();
+    assert_eq!(read(before, "old"), "old", "and not kept, because it may be gone");
+    assert_eq!(read(after, "new"), "new");
+    assert_eq!(read(before, "old"), "old", "what is kept is newer than this view");
+    assert_eq!(read(after, "not asked for"), "new");
+    // Another row of its own is nothing to this one, unless they share a shard.
+    write(&|batch| batch.clear(KeyRange::prefix(b"other")), Ok(()));
+    assert_eq!(read(rows.now(), "not asked for"), "new");
+    for gone in [KeyRange::prefix(b"r"), KeyRange { from: Vec::new(), to: None }] {
+        write(&|batch| batch.clear(gone.clone()), Ok(()));
+        assert_eq!(read(rows.now(), "newer"), "newer");
+    }
+    write(&put, Err(()));
+    assert_eq!(read(rows.now(), "asked for"), "asked for", "after a failure nothing is sure");
+    // A view that was made while a write is under way keeps nothing that the write may be about.
+    let meanwhile = rows.now();
+    let mut batch = Batch::default();
+    put(&mut batch);
+    let done: Result<(), Fault> = rows.write(&batch, || {
+        assert_eq!(rows.now(), meanwhile);
+        assert_eq!(read(meanwhile, "under way"), "under way");
+        Ok(())
+    });
+    done.unwrap();
+    assert_eq!(read(rows.now(), "written"), "written");
+}
+
 #[test]
 fn kept_rows_stay_within_their_memory_and_long_ones_are_not_kept() {
     let rows = Rows::new();

@@ -7,13 +7,18 @@ use peerglass::{PeerPort, PortChance, Purpose, Search, join};
 use peerglass_consensus::Consensus;
 use peerglass_consensus::testing::Liar;
 use quinn::Runtime;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-use super::{Lab, json, surroundings};
+use super::{Lab, PATIENCE, json, surroundings};
 
 impl Lab {
     pub(crate) fn consensus(&self, node: usize) -> &Consensus {
         self.places[node].node.as_ref().unwrap().consensus()
+    }
+
+    /// How the log names a node's key.
+    pub(crate) fn name(&self, node: usize) -> String {
+        self.key(node).peer_key().to_string()
     }
 
     /// A port with the key of `node`, beside its own.
@@ -30,22 +35,24 @@ impl Lab {
         Liar::greet(connection, self.consensus(member), to).await.unwrap()
     }
 
-    /// Let a new node join, and kill `leader` after `delay`. The new place, and what its first attempt came to.
-    pub(crate) async fn join_while_dying(
-        &mut self,
-        token: &str,
-        leader: usize,
-        delay: Duration,
-    ) -> (usize, Result<(), String>) {
+    /// Let a new node join, and kill `leader` after `delay`; it asks again with the same token until it is in.
+    pub(crate) async fn join_while_dying(&mut self, token: &str, leader: usize, delay: Duration) -> usize {
         let place = self.new_place();
         let settings = self.places[place].settings.clone();
         let surroundings = surroundings(&settings).await;
         let dying = self.places[leader].node.take().unwrap();
-        let (joined, ()) = tokio::join!(join(&settings, &surroundings, token, Search::Named), async {
+        let (mut joined, ()) = tokio::join!(join(&settings, &surroundings, token, Search::Named), async {
             sleep(delay).await;
             dying.consensus().stop().await;
+            drop(dying);
         });
-        (place, joined.map(|_| ()).map_err(|error| error.to_string()))
+        let began = Instant::now();
+        while let Err(error) = joined {
+            assert!(began.elapsed() < PATIENCE, "{error}");
+            sleep(Duration::from_millis(100)).await;
+            joined = join(&settings, &surroundings, token, Search::Named).await;
+        }
+        place
     }
 
     /// How many images node `at` lists.

@@ -18,17 +18,24 @@ pub(crate) fn listen() {
     });
 }
 
-/// Wait until somebody wrote `text`.
-pub(crate) async fn wait_for(text: &str) {
-    let began = Instant::now();
-    while !written().contains(text) {
-        assert!(began.elapsed() < Duration::from_secs(20), "nobody wrote {text:?}:\n{}", written());
-        sleep(Duration::from_millis(20)).await;
-    }
+/// Wait until somebody wrote a line with all of `parts`. They have to name one of the lab's own nodes: tests run side
+/// by side, and all of them are heard.
+pub(crate) async fn wait_for(parts: &[&str]) {
+    wait_for_lines(1, parts).await;
 }
 
-fn written() -> String {
-    WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).clone()
+/// Wait until so many such lines were written.
+pub(crate) async fn wait_for_lines(count: usize, parts: &[&str]) {
+    let began = Instant::now();
+    loop {
+        let written = WRITTEN.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let found = written.lines().filter(|line| parts.iter().all(|part| line.contains(part))).count();
+        if found >= count {
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{found} of {count} lines {parts:?}:\n{written}");
+        sleep(Duration::from_millis(20)).await;
+    }
 }
 
 struct Writer;

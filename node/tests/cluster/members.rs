@@ -17,6 +17,11 @@ async fn three() -> (Lab, usize, usize) {
     (lab, (leader + 1) % 3, (leader + 2) % 3)
 }
 
+/// How the log names the node that lies.
+fn named(lab: &Lab, liar: usize) -> String {
+    format!("node={}", lab.consensus(liar).node().0)
+}
+
 /// The highest term that any of three nodes knows of.
 async fn term(lab: &Lab) -> u64 {
     let mut highest = 0;
@@ -30,8 +35,9 @@ async fn term(lab: &Lab) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_term_beyond_all_is_not_believed() {
     let (lab, liar, told) = three().await;
-    let node = lab.consensus(liar).node();
+    let (node, name) = (lab.consensus(liar).node(), named(&lab, liar));
     let before = term(&lab).await;
+    let mut told_so = 0;
     for at in [told, lab.leader().await] {
         for term in [u64::MAX, u64::MAX - 1, before + (1 << 33)] {
             let lies = [
@@ -44,10 +50,11 @@ async fn a_term_beyond_all_is_not_believed() {
             let liar = lab.liar(liar, at).await;
             for lie in lies {
                 assert_eq!(liar.tell(&lie).await, None, "{lie:?}");
+                told_so += 1;
             }
         }
     }
-    log::wait_for("a peer is not believed: its term is beyond").await;
+    log::wait_for_lines(told_so, &[&name, "a peer is not believed: its term is beyond"]).await;
     for node in 0..3 {
         lab.create(node, "as before").await;
     }
@@ -58,6 +65,17 @@ async fn a_term_beyond_all_is_not_believed() {
 /// PP-16, PP-20: old messages said again, and messages in the name of another node, change nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_again_or_for_another_changes_nothing() {
+    // Elections may be had meanwhile, on a machine that is short of time; then it is tried once more.
+    for _ in 0..5 {
+        if nothing_changes().await {
+            return;
+        }
+    }
+    panic!("five times the term changed");
+}
+
+/// Whether the term, too, is what it was.
+async fn nothing_changes() -> bool {
     let (lab, liar_at, told) = three().await;
     let (node, leader) = (lab.consensus(liar_at).node(), lab.consensus(lab.leader().await).node());
     let now = term(&lab).await;
@@ -69,16 +87,20 @@ async fn what_is_said_again_or_for_another_changes_nothing() {
             assert!(!answer.contains("vote_granted: true") && !answer.contains("Success"), "{answer}");
         }
     }
-    for lie in [
+    let others = [
         Lie::Heartbeat { leader, term: now },
         Lie::TransferLeader { leader, term: now },
         Lie::Heartbeat { leader: NodeId(999), term: now + 1 },
-    ] {
-        assert_eq!(liar.tell(&lie).await.as_deref(), Some("Unavailable"), "{lie:?}");
+    ];
+    if leader != node {
+        for lie in &others {
+            assert_eq!(liar.tell(lie).await.as_deref(), Some("Unavailable"), "{lie:?}");
+        }
+        log::wait_for_lines(others.len(), &[&named(&lab, liar_at), "a peer speaks for another one"]).await;
     }
-    log::wait_for("a peer speaks for another one").await;
-    assert_eq!(term(&lab).await, now);
+    let after = term(&lab).await;
     lab.stop().await;
+    after == now
 }
 
 /// PP-20: a request that is recorded and sent again, to the leader that carried it out or to the next, has one
@@ -102,7 +124,7 @@ async fn a_request_sent_again_has_one_effect() {
     assert_eq!(liar.tell(&request).await.unwrap(), first);
     let stolen = liar.tell(&propose(NodeId(node.0 + 7), 1, 2)).await.unwrap();
     assert!(stolen.contains("Unavailable"), "{stolen}");
-    log::wait_for("a peer proposes for another one").await;
+    log::wait_for(&[&named(&lab, liar_at), "a peer proposes for another one"]).await;
     let name = lab.peer_address(told).to_string();
     assert_eq!(lab.manage(leader, "POST", &format!("{name}/transfer-leader")).await, 204);
     let liar = lab.liar(liar_at, lab.leader().await).await;
@@ -119,22 +141,25 @@ async fn a_snapshot_that_is_none_is_not_installed() {
     let (lab, liar_at, told) = three().await;
     lab.create(0, "stays").await;
     let term = term(&lab).await;
-    let snapshot = |announced, pieces| Lie::Snapshot { term, announced, pieces };
+    let name = named(&lab, liar_at);
     let piece = || bytes(1_000, 3);
-    for lie in [
-        snapshot(u32::MAX, vec![piece()]),
-        snapshot(0, vec![]),
-        snapshot(1, vec![piece()]),
-        snapshot(2, vec![piece(), piece()]),
-        snapshot(3, vec![piece()]),
-        snapshot(1, vec![bytes(3 << 20, 4)]),
-        snapshot(1, vec![vec![]]),
-    ] {
+    let lies = [
+        (u32::MAX, vec![piece()], "no fitting answer"),
+        (0, vec![], "a piece is missing or wrong"),
+        (1, vec![piece()], "a piece is missing or wrong"),
+        (2, vec![piece(), piece()], "a piece is missing or wrong"),
+        (3, vec![piece()], "the stream broke"),
+        (1, vec![bytes(3 << 20, 4)], "no fitting answer"),
+        (1, vec![vec![]], "a piece is missing or wrong"),
+    ];
+    for (nth, (announced, pieces, why)) in lies.iter().enumerate() {
         let liar = lab.liar(liar_at, told).await;
+        let lie = Lie::Snapshot { term, announced: *announced, pieces: pieces.clone() };
         let answer = timeout(Duration::from_secs(5), liar.tell(&lie)).await.expect("an end");
-        assert_eq!(answer, None, "{lie:?}");
+        assert_eq!(answer, None, "{announced} pieces");
+        let as_often = lies[..=nth].iter().filter(|(.., other)| other == why).count();
+        log::wait_for_lines(as_often, &[&name, "a snapshot was not received", why]).await;
     }
-    log::wait_for("a snapshot was not received").await;
     for node in 0..3 {
         assert_eq!(lab.images(node).await, 1);
         lab.create(node, "goes on").await;
@@ -163,8 +188,8 @@ async fn nonsense_from_a_member_ends_its_stream_only() {
     ] {
         assert_eq!(liar.tell(&lie).await, None, "{lie:?}");
     }
-    for line in ["does not decode", "longer than any may be", "speaks version 9"] {
-        log::wait_for(line).await;
+    for why in ["does not decode", "longer than any may be", "speaks version 9"] {
+        log::wait_for(&[&named(&lab, liar_at), "a peer sent what is no request", why]).await;
     }
     let answer = liar.tell(&Lie::Vote(0)).await;
     assert!(answer.is_some(), "the connection goes on");
@@ -206,15 +231,8 @@ async fn a_node_joins_while_the_leader_dies() {
         let through = (leader + 1) % 3;
         let token = lab.token(through, r#"{"role":"learner"}"#).await;
         let delay = Duration::from_millis(delay_ms);
-        let (place, first) = lab.join_while_dying(&token, leader, delay).await;
-        if let Err(refused) = first {
-            assert!(!refused.is_empty());
-            // The token may have been used up by the very attempt that got no answer.
-            if lab.rejoin(place, &token).await.is_err() {
-                let another = lab.token(through, r#"{"role":"learner"}"#).await;
-                lab.rejoin(place, &another).await.unwrap();
-            }
-        }
+        // The same token admits the same node again, also if it was used up by an attempt that got no answer.
+        let place = lab.join_while_dying(&token, leader, delay).await;
         lab.restart(place).await;
         lab.restart(leader).await;
         for node in [leader, through, place] {
