@@ -25,7 +25,7 @@ import tempfile
 import threading
 import time
 
-from node import Client, Node
+from node import Client, Node, unmarked
 
 CLIENTS = 6
 LIVE_IMAGES_MAX = 36
@@ -44,11 +44,11 @@ def body_of(rng):
     size = int(rng.triangular(1, IMAGE_BYTES_MAX, 1 << 20))
     kind = rng.random()
     if kind < 0.2:
-        return rng.randbytes(size // 3) + bytes(size // 3) + rng.randbytes(size // 3)
+        return unmarked(rng.randbytes(size // 3) + bytes(size // 3) + rng.randbytes(size // 3))
     if kind < 0.5:
         shared = random.Random(rng.randrange(4)).randbytes(IMAGE_BYTES_MAX // 2)
-        return rng.randbytes(size // 8 + 1) + shared + rng.randbytes(size // 8)
-    return rng.randbytes(size)
+        return unmarked(rng.randbytes(size // 8 + 1) + shared + rng.randbytes(size // 8))
+    return unmarked(rng.randbytes(size))
 
 
 class Ledger:

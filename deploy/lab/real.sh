@@ -43,7 +43,7 @@ clean_up() {
     fi
     crash_node
     [ -z "$MOUNTED" ] || umount "$MOUNTED" 2>/dev/null || umount -l "$MOUNTED" || true
-    rm -rf "$WORK"
+    if [ "$FAILED" = 0 ]; then rm -rf "$WORK"; else echo "kept for a look: $WORK"; fi
 }
 trap clean_up EXIT
 

@@ -10,6 +10,8 @@ import json
 import random
 import threading
 
+from node import unmarked
+
 FIELDS = ("id", "status", "name", "min_ram", "tags", "size", "checksum", "os_hash_value")
 PROPERTY_PREFIX = "sim_"
 # Images of a script's own, which no client knows of.
@@ -33,6 +35,7 @@ class Body:
         if rng.random() < 0.4:
             shared = random.Random(f"{seed} shared {rng.randrange(3)}").randbytes(SHARED_BYTES)
             self.bytes = self.bytes[: size // 4] + shared + self.bytes[: size // 8]
+        self.bytes = unmarked(self.bytes)
         self.sha512 = hashlib.sha512(self.bytes).hexdigest()
         self.facts = {
             "size": len(self.bytes), "md5": hashlib.md5(self.bytes).hexdigest(), "sha512": self.sha512,

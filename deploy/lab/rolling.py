@@ -25,6 +25,7 @@ import uuid
 
 from cluster import BROKEN, NAMES, Cluster
 from kill import Report
+from node import unmarked
 
 CLIENTS = 6
 PATIENCE_SECONDS = 30
@@ -111,7 +112,7 @@ class Client(threading.Thread):
         return said
 
     def life(self):
-        image, data = str(uuid.uuid4()), self.rng.randbytes(self.rng.randrange(1, BODY_BYTES_MAX))
+        image, data = str(uuid.uuid4()), unmarked(self.rng.randbytes(self.rng.randrange(1, BODY_BYTES_MAX)))
         record = {"id": image, "name": "rolling", "disk_format": "raw", "container_format": "bare"}
         path = f"/v2/images/{image}"
         self.expect(201, 409, "POST", "/v2/images", json.dumps(record))
