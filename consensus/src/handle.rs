@@ -349,3 +349,21 @@ pub(crate) fn failed(fatal: &Fatal<Types>) -> ConsensusError {
         Fatal::StorageError(_) | Fatal::Panicked => ConsensusError::DiskFailed,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_whose_term_is_over_is_not_heard() {
+        let consensus = crate::testing::in_memory().await;
+        let term = consensus.raft().metrics().borrow_watched().current_term;
+        assert!(term > 0);
+        let passed = Duration::from_secs(10);
+        tokio::time::advance(passed).await;
+        consensus.hear(&Vote::new_committed(term - 1, 7));
+        assert!(consensus.silence() >= passed);
+        consensus.hear(&Vote::new_committed(term, 7));
+        assert!(consensus.silence() < passed);
+    }
+}

@@ -1,15 +1,25 @@
 //! Acting as a node of the lab, and while one dies.
 
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::time::Duration;
 
-use peerglass::{PeerPort, PortChance, Purpose, Search, join};
+use peerglass::{NodeKey, PeerPort, PortChance, Purpose, Search, join};
 use peerglass_consensus::Consensus;
 use peerglass_consensus::testing::Liar;
-use quinn::Runtime;
+use quinn::{AsyncUdpSocket, Runtime};
 use tokio::time::{Instant, sleep};
 
 use super::{Lab, PATIENCE, json, surroundings};
+
+/// Any free UDP port of this machine.
+pub(crate) fn socket() -> Arc<dyn AsyncUdpSocket> {
+    quinn::TokioRuntime.wrap_udp_socket(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap()
+}
+
+pub(crate) fn port_of(key: &NodeKey, socket: Arc<dyn AsyncUdpSocket>) -> PeerPort {
+    PeerPort::new(key, socket, PortChance::System).unwrap()
+}
 
 impl Lab {
     pub(crate) fn consensus(&self, node: usize) -> &Consensus {
@@ -23,8 +33,7 @@ impl Lab {
 
     /// A port with the key of `node`, beside its own.
     pub(crate) fn second_port(&self, node: usize) -> PeerPort {
-        let socket = quinn::TokioRuntime.wrap_udp_socket(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-        PeerPort::new(&self.key(node), socket, PortChance::System).unwrap()
+        port_of(&self.key(node), socket())
     }
 
     /// Somebody who speaks to node `at` as `member`, which goes on.

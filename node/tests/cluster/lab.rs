@@ -16,6 +16,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+pub(crate) use acting::{port_of, socket};
+
 /// How long anything may take that has to come about by itself.
 const PATIENCE: Duration = Duration::from_secs(40);
 

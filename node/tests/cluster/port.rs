@@ -1,19 +1,19 @@
 //! What the peer port takes from whoever claims an address (PP-03, PP-04).
 
 use std::io::{self, IoSliceMut};
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use peerglass::{NodeKey, PeerPort, PortChance, Purpose};
+use peerglass::{NodeKey, Purpose};
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, UdpPoller};
+use quinn::{AsyncUdpSocket, UdpPoller};
 use tokio::task::JoinSet;
 
-use super::lab::Lab;
+use super::lab::{Lab, port_of, socket};
 
 /// Sends and never hears, like somebody who sends under another one's address.
 #[derive(Debug)]
@@ -48,9 +48,7 @@ impl AsyncUdpSocket for Deaf {
 async fn handshakes_under_a_claimed_address_keep_its_owner_from_nothing() {
     let mut lab = Lab::start(1).await;
     let (at, key) = (lab.peer_address(0), lab.key(0).peer_key());
-    let socket = quinn::TokioRuntime.wrap_udp_socket(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-    let port =
-        PeerPort::new(&NodeKey::from_seed([3; 32]), Arc::new(Deaf(socket)), PortChance::System).unwrap();
+    let port = port_of(&NodeKey::from_seed([3; 32]), Arc::new(Deaf(socket())));
     // More than an address may have connections, again and again: each is given up after a second.
     let done = Arc::new(AtomicBool::new(false));
     let mut dials = JoinSet::new();

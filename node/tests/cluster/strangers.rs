@@ -3,16 +3,14 @@
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use peerglass::{NodeKey, PeerPort, PortChance, Purpose};
-use quinn::Runtime;
+use peerglass::{NodeKey, PeerPort, Purpose};
 use tokio::time::timeout;
 
-use super::lab::{Lab, bytes};
+use super::lab::{Lab, bytes, port_of, socket};
 use super::log;
 
 fn stranger(seed: u8) -> PeerPort {
-    let socket = quinn::TokioRuntime.wrap_udp_socket(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-    PeerPort::new(&NodeKey::from_seed([seed; 32]), socket, PortChance::System).unwrap()
+    port_of(&NodeKey::from_seed([seed; 32]), socket())
 }
 
 fn key_of(status: &serde_json::Value) -> peerglass_catalog::PeerKey {
@@ -89,6 +87,7 @@ async fn made_up_tokens_write_nothing() {
         assert!(refused.contains("no such join token"), "{refused}");
     }
     assert_eq!(lab.status(0).await["last_log"], before);
+    // No other test makes up a secret.
     log::wait_for(&["did not admit a node: no such join token"]).await;
     lab.stop().await;
 }
@@ -97,11 +96,7 @@ async fn made_up_tokens_write_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn frames_that_are_none_end_their_stream_and_nothing_else() {
     let lab = Lab::start(2).await;
-    let key = lab.key(1);
-    let port = {
-        let socket = quinn::TokioRuntime.wrap_udp_socket(UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-        PeerPort::new(&key, socket, PortChance::System).unwrap()
-    };
+    let port = lab.second_port(1);
     let target = key_of(&lab.status(0).await);
     let at = if lab.key(0).peer_key() == target { lab.peer_address(0) } else { lab.peer_address(1) };
     for purpose in [Purpose::Raft, Purpose::Chunks, Purpose::Join] {
