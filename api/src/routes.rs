@@ -5,6 +5,8 @@
 //! one with another method 405 with the methods it has, HEAD included.
 
 use std::collections::BTreeMap;
+use std::future::ready;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use axum::Router;
@@ -131,29 +133,30 @@ const TABLE: &[Operation] = {
     ]
 };
 
-async fn perform(action: Action, call: Call, body: Body) -> Answer {
+/// Each on the heap, or every request would carry, and move, as much as the largest of them needs.
+fn perform(action: Action, call: Call, body: Body) -> Pin<Box<dyn Future<Output = Answer> + Send>> {
     match action {
-        Action::ListImages => images::list(call).await,
-        Action::CreateImage => images::create(call, body).await,
-        Action::ShowImage => images::show(call).await,
-        Action::ChangeImage => images::change(call, body).await,
-        Action::DeleteImage => images::delete(call).await,
-        Action::SendData => image_data::upload(call, body).await,
-        Action::FetchData => image_data::download(call).await,
-        Action::Deactivate => actions::deactivate(call).await,
-        Action::Reactivate => actions::reactivate(call).await,
-        Action::AddTag => tags::add(call).await,
-        Action::RemoveTag => tags::remove(call).await,
-        Action::ImportMethods => info::import_methods(&call),
-        Action::Stores => info::stores(&call),
-        Action::ImageSchema => schemas::image(&call),
-        Action::ImagesSchema => schemas::images(&call),
-        Action::ClusterStatus => cluster::status(call).await,
-        Action::IssueToken => cluster::issue_token(call, body).await,
-        Action::PromoteMember => cluster::promote(call).await,
-        Action::DemoteMember => cluster::demote(call).await,
-        Action::TransferLeader => cluster::transfer_leader(call).await,
-        Action::RemoveMember => cluster::remove(call).await,
+        Action::ListImages => Box::pin(images::list(call)),
+        Action::CreateImage => Box::pin(images::create(call, body)),
+        Action::ShowImage => Box::pin(images::show(call)),
+        Action::ChangeImage => Box::pin(images::change(call, body)),
+        Action::DeleteImage => Box::pin(images::delete(call)),
+        Action::SendData => Box::pin(image_data::upload(call, body)),
+        Action::FetchData => Box::pin(image_data::download(call)),
+        Action::Deactivate => Box::pin(actions::deactivate(call)),
+        Action::Reactivate => Box::pin(actions::reactivate(call)),
+        Action::AddTag => Box::pin(tags::add(call)),
+        Action::RemoveTag => Box::pin(tags::remove(call)),
+        Action::ImportMethods => Box::pin(ready(info::import_methods(&call))),
+        Action::Stores => Box::pin(ready(info::stores(&call))),
+        Action::ImageSchema => Box::pin(ready(schemas::image(&call))),
+        Action::ImagesSchema => Box::pin(ready(schemas::images(&call))),
+        Action::ClusterStatus => Box::pin(cluster::status(call)),
+        Action::IssueToken => Box::pin(cluster::issue_token(call, body)),
+        Action::PromoteMember => Box::pin(cluster::promote(call)),
+        Action::DemoteMember => Box::pin(cluster::demote(call)),
+        Action::TransferLeader => Box::pin(cluster::transfer_leader(call)),
+        Action::RemoveMember => Box::pin(cluster::remove(call)),
     }
 }
 

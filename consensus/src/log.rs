@@ -3,7 +3,7 @@
 //! Entries, the vote and the commit mark live in one [`Keyspace`]. `append` makes entries readable
 //! and returns; the [flush task](flush) syncs once for everything that queued meanwhile and only
 //! then reports them durable, so many writers share one fsync. Acknowledging before that sync is
-//! the bug this module exists to prevent.
+//! the bug this module exists to prevent. The [last entries](recent) are kept in memory as well.
 //!
 //! ```text
 //! e index:u64be   one entry          p   last purged log id
@@ -12,12 +12,13 @@
 //! ```
 
 mod flush;
+mod recent;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::{EntryPayload, OptionalSend, entry::RaftEntry};
@@ -30,6 +31,7 @@ use crate::mutation::{self, Mutation};
 use crate::raft::{Entry, LogId, Types, Vote};
 use crate::recover::{Survey, membership_of};
 pub(crate) use flush::Flusher;
+use recent::Recent;
 
 const ENTRIES: u8 = b'e';
 const VOTE: &[u8] = b"v";
@@ -44,11 +46,17 @@ const USUAL_VALUE_BYTES: usize = 1_024;
 pub(crate) struct LogStore {
     disk: Arc<dyn Keyspace>,
     flusher: Flusher,
+    /// Shared by all who read this log. Taken around each write, so that it never is ahead of the disk.
+    recent: Arc<Mutex<Recent>>,
 }
 
 impl LogStore {
     pub(crate) fn new(disk: Arc<dyn Keyspace>, flusher: Flusher) -> Self {
-        Self { disk, flusher }
+        Self { disk, flusher, recent: Arc::default() }
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there never was an entry.
@@ -92,11 +100,14 @@ impl RaftLogReader<Types> for LogStore {
             Bound::Unbounded => 0,
         };
         let to = match range.end_bound() {
-            Bound::Included(index) => entry_key(index.saturating_add(1)),
-            Bound::Excluded(index) => entry_key(*index),
-            Bound::Unbounded => vec![ENTRIES + 1],
+            Bound::Included(index) => index.saturating_add(1),
+            Bound::Excluded(index) => *index,
+            Bound::Unbounded => u64::MAX,
         };
-        let range = KeyRange { from: entry_key(from), to: Some(to) };
+        if let Some(entries) = self.recent().range(from, to) {
+            return Ok(entries);
+        }
+        let range = KeyRange { from: entry_key(from), to: Some(entry_key(to)) };
         keyspace::look(&*self.disk, |read| read_entries(read, range)).map_err(io::Error::other)
     }
 
@@ -148,22 +159,34 @@ impl RaftLogStorage<Types> for LogStore {
         I::IntoIter: OptionalSend,
     {
         let mut batch = Batch::default();
+        let mut appended = Vec::new();
         for entry in entries {
-            put_entry(&mut batch, &in_one_step(entry));
+            let entry = in_one_step(entry);
+            let bytes = put_entry(&mut batch, &entry);
+            appended.push((entry, bytes));
         }
-        self.disk.write(batch).map_err(io::Error::other)?;
+        {
+            let mut recent = self.recent();
+            self.disk.write(batch).map_err(io::Error::other)?;
+            recent.extend(appended);
+        }
         self.flusher.sync_then(callback).await
     }
 
     /// Synced, because a later append reuses the indexes and must not meet the old entries again.
     async fn truncate_after(&mut self, last: Option<LogId>) -> io::Result<()> {
         let from = last.map_or(0, |id| id.index.saturating_add(1));
+        self.recent().forget(); // also if the write fails: it may have been done
         let mut batch = Batch::default();
         batch.clear(KeyRange { from: entry_key(from), to: Some(vec![ENTRIES + 1]) });
         self.write_synced(batch).await
     }
 
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
+        let mut recent = self.recent();
+        if recent.begins_by(up_to.index) {
+            recent.forget();
+        }
         self.disk.write(purged_up_to(up_to)).map_err(io::Error::other)
     }
 }
@@ -193,8 +216,12 @@ pub(crate) fn survey(disk: &dyn Keyspace, applied: u64) -> Result<Survey, Fault>
     })
 }
 
-pub(crate) fn put_entry(batch: &mut Batch, entry: &Entry) {
-    batch.put(entry_key(entry.index()), encode(entry));
+/// How many bytes it takes.
+pub(crate) fn put_entry(batch: &mut Batch, entry: &Entry) -> usize {
+    let encoded = encode(entry);
+    let bytes = encoded.len();
+    batch.put(entry_key(entry.index()), encoded);
+    bytes
 }
 
 /// The entry itself; with a known bug put back, without the old voters of a change.

@@ -2,7 +2,7 @@
 //!
 //! Entries are applied in groups: each command works on an overlay, and the changes of the whole
 //! group are written in one batch together with the index of its last entry. Clients are answered
-//! after that write. A proposal that was applied before gets the reply it got then (`session`). The
+//! just before that write: what they wrote is committed, and a read waits for the write. A proposal that was applied before gets the reply it got then (`session`). The
 //! state is not synced here: the log is, and a state that a power cut set
 //! back is brought forward again by replay.
 
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::vec;
 
 use futures::{Stream, StreamExt};
-use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::storage::{ApplyResponder, EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, entry::RaftEntry};
 use peerglass_catalog::keyspace::{self, Batch, Keyspace, Read};
 use peerglass_catalog::{Fault, Overlay};
@@ -56,6 +56,9 @@ pub(crate) fn read_applied(state: &dyn Read) -> Result<Applied, Fault> {
     }
 }
 
+/// What a group of entries came to.
+type CarriedOut = (Batch, Applied, Vec<(Option<ApplyResponder<Types>>, Reply)>);
+
 /// The catalog of this node, and how far it is.
 pub(crate) struct Machine {
     state: Arc<dyn Keyspace>,
@@ -84,8 +87,31 @@ impl Machine {
         self.announce.subscribe()
     }
 
-    /// Apply the next entries of `group` in one write, then answer whoever waits.
-    fn apply_some(&mut self, group: &mut vec::IntoIter<EntryResponder<Types>>) -> Result<(), Fault> {
+    /// Carry out the next entries of `group`, answer whoever waits, and write what they changed.
+    async fn apply_some(&mut self, group: &mut vec::IntoIter<EntryResponder<Types>>) -> Result<(), Fault> {
+        let (batch, applied, replies) = self.carry_out_some(group)?;
+        let mut awaited = false;
+        for (responder, reply) in replies {
+            if let Some(responder) = responder {
+                responder.send(reply);
+                awaited = true;
+            }
+        }
+        if awaited {
+            // The write takes longer than everything before it; whoever was answered goes on meanwhile.
+            tokio::task::yield_now().await;
+        }
+        self.state.write(batch)?;
+        self.applied = applied;
+        self.announce.send_replace(self.applied.index());
+        Ok(())
+    }
+
+    /// What the next entries of `group` change, how far the state is with that, and the answers.
+    fn carry_out_some(
+        &mut self,
+        group: &mut vec::IntoIter<EntryResponder<Types>>,
+    ) -> Result<CarriedOut, Fault> {
         let mut applied = self.applied.clone();
         let mut changes = Changes::default();
         let mut replies = Vec::with_capacity(group.len());
@@ -115,15 +141,7 @@ impl Machine {
             put_applied(&mut batch, &applied);
             Ok::<_, Fault>(batch)
         })?;
-        self.state.write(batch)?;
-        self.applied = applied;
-        self.announce.send_replace(self.applied.index());
-        for (responder, reply) in replies {
-            if let Some(responder) = responder {
-                responder.send(reply);
-            }
-        }
-        Ok(())
+        Ok((batch, applied, replies))
     }
 
     /// Take up the state that was installed.
@@ -147,7 +165,7 @@ fn carry_out(
         Verdict::Over => return Ok(Reply::Nothing),
         Verdict::New | Verdict::Known(_) => {}
     }
-    let reply = match peerglass_catalog::apply(overlay, proposal.command)? {
+    let reply = match peerglass_catalog::apply(overlay, Arc::unwrap_or_clone(proposal.command))? {
         Ok(outcome) => Reply::Done(outcome),
         Err(refusal) => Reply::Refused(refusal),
     };
@@ -175,7 +193,7 @@ impl RaftStateMachine<Types> for Machine {
         while let Some(group) = groups.next().await {
             let mut group = group.into_iter().collect::<io::Result<Vec<_>>>()?.into_iter();
             while group.len() > 0 {
-                self.apply_some(&mut group).map_err(io::Error::other)?;
+                self.apply_some(&mut group).await.map_err(io::Error::other)?;
             }
         }
         Ok(())

@@ -1,6 +1,7 @@
 //! How openraft is configured here: the types a log is made of, and the timing.
 
 use std::fmt;
+use std::sync::Arc;
 
 use openraft::{Config, SnapshotPolicy};
 use peerglass_catalog::{Command, NodeEntry, Outcome, Refusal};
@@ -41,13 +42,13 @@ pub(crate) struct Proposal {
     pub(crate) key: ProposalKey,
     /// Requests of the same node below this sequence are over.
     pub(crate) settled: u64,
-    /// What to do.
-    pub(crate) command: Command,
+    /// What to do. Shared, because an entry is copied for each follower and to be applied.
+    pub(crate) command: Arc<Command>,
 }
 
 impl fmt::Display for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match &self.command {
+        let name = match &*self.command {
             Command::CreateImage { .. } => "create image",
             Command::EditImage { .. } => "edit image",
             Command::BeginUpload { .. } => "begin upload",

@@ -7,7 +7,7 @@
 //!   leads by now, and has one effect.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::Instant as _;
@@ -97,6 +97,7 @@ impl Consensus {
     /// is known: the command may have been carried out, or may be yet.
     pub async fn submit(&self, command: Command) -> Result<Outcome, SubmitError> {
         let ticket = self.inner().in_flight.begin();
+        let command = Arc::new(command);
         let proposal = Proposal { key: ticket.key, settled: ticket.settled, command };
         let deadline = Instant::now() + SUBMIT_WAIT;
         let Answer::Reply(reply) = self.ask_leader(&Ask::Submit(proposal), deadline).await? else {

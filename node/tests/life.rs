@@ -187,7 +187,8 @@ async fn packs_without_records_stop_the_start_and_are_left_alone() {
 }
 
 /// F-D8: a node whose records find no room ends, and its clients learn at once that it does: the door is shut,
-/// and no unfinished upload holds it open for the drain time.
+/// and no unfinished upload holds it open for the drain time. A write it acknowledged is in the log, and is there
+/// once there is room again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_catalog_finds_no_room_closes_its_door() {
     let dir = tempfile::tempdir().unwrap();
@@ -208,14 +209,20 @@ async fn a_node_whose_catalog_finds_no_room_closes_its_door() {
     );
     unfinished.write_all(head.as_bytes()).await.unwrap();
     full.fill();
-    let record = br#"{"name":"n","disk_format":"raw","container_format":"bare"}"#;
+    let record = br#"{"name":"late","disk_format":"raw","container_format":"bare"}"#;
     let begun = tokio::time::Instant::now();
-    assert_eq!(call(address, "POST", "/v2/images", "application/json", record).await.0, 503);
+    let acknowledged = call(address, "POST", "/v2/images", "application/json", record).await.0 == 201;
     assert!(matches!(node.failed().await, peerglass::NodeFailure::Consensus(_)));
     assert_eq!(call(address, "GET", "/v2/images", "", b"").await.0, 503);
     node.give_up().await;
     assert!(begun.elapsed() < std::time::Duration::from_secs(30), "{:?}", begun.elapsed());
     assert!(TcpStream::connect(address).await.is_err());
+    drop(full);
+    let (node, address) = start_when_released(dir.path()).await;
+    let (status, named) = call(address, "GET", "/v2/images?name=late", "", b"").await;
+    assert_eq!(status, 200);
+    assert!(!acknowledged || String::from_utf8_lossy(&named).contains(r#""name":"late""#));
+    node.stop().await;
 }
 
 mod full {

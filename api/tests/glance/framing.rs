@@ -26,7 +26,8 @@ async fn a_body_shorter_than_announced_leaves_the_image_queued() {
 async fn a_body_longer_than_announced_is_cut_there() {
     let server = server(ApiSettings::default()).await;
     let id = server.node.create(raw()).await;
-    let answer = server.exchange(server.put(&id, "Content-Length: 5\r\n", "12345garbage").as_bytes()).await;
+    let request = server.put(&id, "Content-Length: 5\r\nConnection: close\r\n", "12345garbage");
+    let answer = server.ask(request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     assert_eq!(server.node.get(&format!("/v2/images/{id}/file")).await.text(), "12345");
 }
@@ -37,7 +38,8 @@ async fn a_chunked_body_of_unknown_length_is_taken() {
     let server = server(ApiSettings::default()).await;
     let id = server.node.create(raw()).await;
     let body = "5\r\nhello\r\n1\r\n!\r\n0\r\n\r\n";
-    let answer = server.exchange(server.put(&id, "Transfer-Encoding: chunked\r\n", body).as_bytes()).await;
+    let headers = "Transfer-Encoding: chunked\r\nConnection: close\r\n";
+    let answer = server.ask(server.put(&id, headers, body).as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     assert_eq!(server.node.show(&id).await["size"], 6);
     let queued = server.node.create(raw()).await;

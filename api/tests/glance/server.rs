@@ -38,7 +38,15 @@ impl Server {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Send bytes as they are and read until the server closes.
+    /// Send a request that is whole and asks to close the connection, and read until the server does.
+    pub(crate) async fn ask(&self, request: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(request).await.unwrap();
+        read_to_end(&mut stream).await
+    }
+
+    /// Send bytes as they are, and that there are no more, and read until the server closes. It need not answer a
+    /// client that has ended its side.
     pub(crate) async fn exchange(&self, request: &[u8]) -> String {
         let mut stream = self.connect().await;
         // A server that refuses early may close before it has read everything.

@@ -154,13 +154,13 @@ async fn a_group_is_cut_where_its_answers_get_large() {
         let limits = peerglass_catalog::Limits::default();
         let command = peerglass_catalog::Command::CreateImage { image: Box::new(image), limits };
         let key = ProposalKey { node: peerglass_catalog::NodeId(1), epoch: 1, sequence: index };
-        let payload = EntryPayload::Normal(Proposal { key, settled: 0, command });
+        let payload = EntryPayload::Normal(Proposal { key, settled: 0, command: Arc::new(command) });
         (openraft::Entry { log_id: openraft::testing::log_id::<Types>(3, 1, index), payload }, None)
     });
     let mut group = entries.collect::<Vec<_>>().into_iter();
     let mut cuts = Vec::new();
     while group.len() > 0 {
-        machine.apply_some(&mut group).unwrap();
+        machine.apply_some(&mut group).await.unwrap();
         cuts.push(*applied.borrow_and_update());
     }
     assert_eq!(cuts, [21, 40], "8 MiB hold 20 of 400 KiB and begin the next");

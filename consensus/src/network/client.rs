@@ -64,7 +64,17 @@ impl RaftNetworkFactory<Types> for Network {
 
 impl Client {
     async fn ask(&self, request: Request, option: &RPCOption) -> Result<Answer, RPCError<Types>> {
-        let deadline = Instant::now() + option.soft_ttl().max(PATIENCE_MIN) + time_for(&request);
+        self.ask_with_time(request, option, Duration::ZERO).await
+    }
+
+    /// As [`ask`](Self::ask), with as much time more.
+    async fn ask_with_time(
+        &self,
+        request: Request,
+        option: &RPCOption,
+        more: Duration,
+    ) -> Result<Answer, RPCError<Types>> {
+        let deadline = Instant::now() + option.soft_ttl().max(PATIENCE_MIN) + more;
         let answer = self.links.ask((self.node, &self.entry), &request, deadline).await;
         let answer = answer.map_err(|error| match error {
             LinkError::Unreachable { .. } => RPCError::Unreachable(Unreachable::new(&error)),
@@ -79,13 +89,8 @@ impl Client {
     }
 }
 
-/// How long the entries of a message may be under way on a slow link.
-fn time_for(request: &Request) -> Duration {
-    let Request::Append(append) = request else { return Duration::ZERO };
-    if append.entries.is_empty() {
-        return Duration::ZERO; // a heartbeat must be in time
-    }
-    let bytes = postcard::experimental::serialized_size(&append.entries).unwrap_or(wire::ENTRIES_BYTES_MAX);
+/// How long entries of so many bytes may be under way on a slow link. A heartbeat has none and must be in time.
+fn time_for(bytes: usize) -> Duration {
     Duration::from_micros((bytes as u64).saturating_mul(1_000_000) / LINK_BYTES_PER_S_MIN)
 }
 
@@ -99,11 +104,12 @@ impl RaftNetworkV2<Types> for Client {
 
     async fn append_entries(
         &mut self,
-        request: AppendEntriesRequest<Types>,
+        mut request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        let (request, cut) = wire::fitting(request);
-        let Answer::Append(answer) = self.ask(Request::Append(request), &option).await? else {
+        let (bytes, cut) = wire::fit(&mut request);
+        let asked = self.ask_with_time(Request::Append(request), &option, time_for(bytes));
+        let Answer::Append(answer) = asked.await? else {
             return Err(unexpected());
         };
         if cut.is_some() && answer.is_success() {

@@ -204,21 +204,19 @@ pub(crate) fn bounded(answers: Vec<Answer>) -> Answer {
     Answer::Many(bounded.collect())
 }
 
-/// The longest beginning of `request` that fits a message, and the last entry of it if some are left
-/// out.
-pub(crate) fn fitting(request: AppendEntriesRequest<Types>) -> (AppendEntriesRequest<Types>, Option<LogId>) {
+/// Leave the longest beginning of `request` that fits a message. Returns how many bytes its entries have,
+/// and the last of them if some were left out.
+pub(crate) fn fit(request: &mut AppendEntriesRequest<Types>) -> (usize, Option<LogId>) {
     use openraft::entry::RaftEntry;
-    let mut bytes = 0;
-    let mut count = 0;
+    let (mut bytes, mut count) = (0, 0);
     for entry in &request.entries {
-        bytes += postcard::experimental::serialized_size(entry).unwrap_or(ENTRIES_BYTES_MAX);
-        if count > 0 && bytes > ENTRIES_BYTES_MAX {
+        let more = bytes + postcard::experimental::serialized_size(entry).unwrap_or(ENTRIES_BYTES_MAX);
+        if count > 0 && more > ENTRIES_BYTES_MAX {
             break;
         }
-        count += 1;
+        (bytes, count) = (more, count + 1);
     }
-    let mut request = request;
     let cut = (count < request.entries.len()).then(|| request.entries[count - 1].log_id());
     request.entries.truncate(count);
-    (request, cut)
+    (bytes, cut)
 }

@@ -1,5 +1,7 @@
 //! A member whose greeting is good and whose messages are not.
 
+use std::sync::Arc;
+
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use peerglass_catalog::{Command, NodeId};
 use quinn::{Connection, SendStream};
@@ -132,7 +134,7 @@ impl Liar {
             Lie::Propose { node, sequence, command } => Request::Submit(vec![Proposal {
                 key: ProposalKey { node: *node, epoch: self.epoch, sequence: *sequence },
                 settled: 1,
-                command: Command::clone(command),
+                command: Arc::new(Command::clone(command)),
             }]),
             Lie::Bytes(_) => return None,
         })
