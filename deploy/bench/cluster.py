@@ -14,6 +14,9 @@ from rivals import requests_per_second
 
 CLIENTS = (1, 16, 256)
 RECORD_BYTES = 512
+# Clients of etcd have a connection each, as those of Peerglass do. Where they are more than this, etcd is asked over so
+# few as well, which its clients share.
+SHARED_CONNECTIONS = 16
 # etcd: how many keys reads go over, as many as a page of images that Peerglass is asked for.
 KEYS = 1_000
 # No run writes more keys than this, so that runs do not write one another's.
@@ -75,23 +78,36 @@ def writes_and_reads(bench, ours, etcd):
             leads, etcd_leads = ours.leader(), etcd.leader()
             follows, etcd_follows = (leads + 1) % len(ours.nodes), (etcd_leads + 1) % len(etcd.processes)
             run("write at the leader", clients, "peerglass-write", ours.endpoint(leads))
-            run("etcd write", clients, "etcd-write", etcd.endpoint(etcd_leads), "--first", str(keys_written))
-            keys_written += RUN_KEYS_MAX
             run("write at a follower", clients, "peerglass-write", ours.endpoint(follows))
             run("read at a follower", clients, "peerglass-read", ours.endpoint(follows))
-            run("etcd read", clients, "etcd-read", etcd.endpoint(etcd_follows), "--first", str(KEYS))
+            for connections in connections_of(clients):
+                over = ["--connections", str(connections)]
+                first = ["--first", str(keys_written)]
+                run(f"etcd write over {connections}", clients, "etcd-write", etcd.endpoint(etcd_leads), *over, *first)
+                keys_written += RUN_KEYS_MAX
+                first = ["--first", str(KEYS)]
+                run(f"etcd read over {connections}", clients, "etcd-read", etcd.endpoint(etcd_follows), *over, *first)
     for kind, rival in (("write at the leader", "etcd write"), ("read at a follower", "etcd read")):
         for clients in CLIENTS:
-            yield from compared(kind, clients, runs[kind, clients], runs[rival, clients])
+            for connections in connections_of(clients):
+                there = runs[f"{rival} over {connections}", clients]
+                yield from compared(kind, clients, runs[kind, clients], there, connections)
     for clients in CLIENTS:
         there, here = (runs[f"write at {place}", clients].median("p50_ms") for place in ("a follower", "the leader"))
         name = f"write at a follower, {clients} clients: the extra hop"
         yield Figure(name, f"{there:.2f} ms", f"{here:.2f} ms (at the leader)", there - here, None, True, " ms")
 
 
-def compared(kind, clients, ours, etcd):
+def connections_of(clients):
+    """Over how many connections so many clients ask etcd."""
+    return [clients] if clients <= SHARED_CONNECTIONS else [clients, SHARED_CONNECTIONS]
+
+
+def compared(kind, clients, ours, etcd, connections):
     """Two figures of one kind of request: how many, and how late the slowest hundredth is."""
     name = f"{kind}, {clients} client{'s' if clients > 1 else ''}"
+    if connections < clients:
+        name += f", etcd's share {connections} connections"
     rates = ours.median("per_second"), etcd.median("per_second")
     yield Figure(name, f"{rates[0]:.0f}/s", f"{rates[1]:.0f}/s (etcd)", rates[0] / rates[1], None, False)
     late = ours.median("p99_ms"), etcd.median("p99_ms")
