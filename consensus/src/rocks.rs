@@ -26,8 +26,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use peerglass_catalog::Fault;
 use peerglass_catalog::keyspace::{Batch, BoxFuture, Direction, Entries, KeyRange, Keyspace, Look, Read};
 use rocksdb::{
-    BlockBasedOptions, Cache, DB, DBRecoveryMode, DataBlockIndexType, IteratorMode, Options, ReadOptions,
-    Snapshot, WriteBatch,
+    BlockBasedOptions, Cache, DB, DBRecoveryMode, DataBlockIndexType, Env, IteratorMode, Options,
+    ReadOptions, Snapshot, WriteBatch,
 };
 
 use rows::{AsOf, Rows};
@@ -157,6 +157,10 @@ impl RocksKeyspace {
         options.set_max_open_files(512);
         options.set_keep_log_file_num(4);
         options.set_max_total_wal_size(64 << 20);
+        // Merges are no hurry, and would take turns with the requests that are.
+        let mut env = Env::new().map_err(|error| at(path, &error))?;
+        env.lower_thread_pool_cpu_priority();
+        options.set_env(&env);
         let rocks = DB::open(&options, path).map_err(|error| at(path, &error))?;
         let rows = (role == RocksRole::State).then(Rows::new);
         Ok(Self { db: Arc::new(Db { rocks, full: AtomicBool::new(false), syncing: Mutex::new(()), rows }) })
