@@ -21,6 +21,8 @@ SHARED_CONNECTIONS = 16
 KEYS = 1_000
 # No run writes more keys than this, so that runs do not write one another's.
 RUN_KEYS_MAX = 4_000_000
+# Before each run: what the one before it left to be written and merged must not be this one's burden.
+SETTLE_SECONDS = 3
 KILLS = 5
 PROBE_SECONDS_MAX = 30
 PROBE_PAUSE_SECONDS = 0.01
@@ -66,6 +68,7 @@ def writes_and_reads(bench, ours, etcd):
 
     def run(kind, clients, target, endpoint, *more):
         label = f"{kind}, {clients} clients"
+        time.sleep(SETTLE_SECONDS)
         said = load(
             bench.loader, bench.log, label, target, [endpoint], clients,
             "--seconds", str(bench.run_seconds), "--record-bytes", str(RECORD_BYTES), *more,
