@@ -290,7 +290,7 @@ impl Consensus {
         }
     }
 
-    /// Stop taking part, and make what was applied durable so that the next start replays nothing. A
+    /// Stop taking part, and make what was applied durable so that the next start replays next to nothing. A
     /// leader should [hand over](Self::hand_over) before.
     pub async fn stop(&self) {
         if SeededRuntime::scope(self.seed(), self.raft().shutdown()).await.is_err() {

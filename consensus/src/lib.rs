@@ -8,7 +8,7 @@
 //! # What it promises
 //!
 //! * A command is acknowledged only after its log entry is on disk, synced, on a majority of
-//!   voters, and applied by the leader. However often it was proposed, it has one effect.
+//!   voters, and carried out by the leader. However often it was proposed, it has one effect.
 //! * A read that starts after an acknowledgement sees what was acknowledged, on whichever nodes the two
 //!   happen. Only [`Consensus::read_stale`] promises less, and says how old it is.
 //! * Without a majority every read and write fails within five seconds, and a change of the membership within

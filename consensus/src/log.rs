@@ -46,7 +46,8 @@ const USUAL_VALUE_BYTES: usize = 1_024;
 pub(crate) struct LogStore {
     disk: Arc<dyn Keyspace>,
     flusher: Flusher,
-    /// Shared by all who read this log. Taken around each write, so that it never is ahead of the disk.
+    /// Shared by all who read this log. Never ahead of the disk, and behind it no longer than until an append has
+    /// returned: nobody reads what was not reported to be appended.
     recent: Arc<Mutex<Recent>>,
 }
 
@@ -165,11 +166,8 @@ impl RaftLogStorage<Types> for LogStore {
             let bytes = put_entry(&mut batch, &entry);
             appended.push((entry, bytes));
         }
-        {
-            let mut recent = self.recent();
-            self.disk.write(batch).map_err(io::Error::other)?;
-            recent.extend(appended);
-        }
+        self.disk.write(batch).map_err(io::Error::other)?;
+        self.recent().extend(appended);
         self.flusher.sync_then(callback).await
     }
 
@@ -183,10 +181,7 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn purge(&mut self, up_to: LogId) -> io::Result<()> {
-        let mut recent = self.recent();
-        if recent.begins_by(up_to.index) {
-            recent.forget();
-        }
+        self.recent().forget_up_to(up_to.index);
         self.disk.write(purged_up_to(up_to)).map_err(io::Error::other)
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Entries are applied in groups: each command works on an overlay, and the changes of the whole
 //! group are written in one batch together with the index of its last entry. Clients are answered
-//! just before that write: what they wrote is committed, and a read waits for the write. A proposal that was applied before gets the reply it got then (`session`). The
-//! state is not synced here: the log is, and a state that a power cut set
-//! back is brought forward again by replay.
+//! just before that write: what they wrote is committed, and a read waits for the write. A proposal
+//! that was applied before gets the reply it got then (`session`). The state is not synced here: the
+//! log is, and a state that a power cut set back is brought forward again by replay.
 
 use std::io;
 use std::sync::Arc;

@@ -93,7 +93,7 @@ impl Drop for Ticket<'_> {
 impl Consensus {
     /// Have the cluster carry out `command`.
     ///
-    /// `Ok` means it is durable on a majority and applied where it was proposed. A failure means nothing
+    /// `Ok` means it is durable on a majority and carried out where it was proposed. A failure means nothing
     /// is known: the command may have been carried out, or may be yet.
     pub async fn submit(&self, command: Command) -> Result<Outcome, SubmitError> {
         let ticket = self.inner().in_flight.begin();

@@ -1,14 +1,14 @@
 //! The end of the log in memory.
 //!
-//! Every entry is read three times or more in the moment after it was appended: for each follower, and to
-//! be applied. What is here spares those reads the database and the decoding.
+//! Every entry is read in the moment after it was appended: by a leader for each follower, and by everybody to be
+//! applied. What is here spares those reads the database and the decoding.
 //!
 //! # What it promises
 //!
 //! * It holds a run of entries that ends with the last one of the log, or nothing. So a range that begins
 //!   in it is answered as the database would.
-//! * At most [`RECENT_BYTES_MAX`] of entries as they are encoded, whatever their number, unless the last one alone
-//!   has more.
+//! * At most [`RECENT_BYTES_MAX`] of entries as they are encoded, unless the last one alone has more. Decoded, the
+//!   densest that a client can have written, a long list of small edits, takes thirty times that.
 
 use std::collections::VecDeque;
 
@@ -16,8 +16,8 @@ use openraft::entry::RaftEntry;
 
 use crate::raft::Entry;
 
-/// Enough for the entries that some thousand requests in flight wait for.
-const RECENT_BYTES_MAX: usize = 4 << 20;
+/// Enough for the entries that a thousand requests in flight wait for.
+const RECENT_BYTES_MAX: usize = 1 << 20;
 
 /// The last entries, oldest first, each with its encoded length.
 #[derive(Default)]
@@ -39,9 +39,13 @@ impl Recent {
             self.entries.push_back((entry, bytes));
         }
         while self.bytes > RECENT_BYTES_MAX && self.entries.len() > 1 {
-            if let Some((_, bytes)) = self.entries.pop_front() {
-                self.bytes -= bytes;
-            }
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, bytes)) = self.entries.pop_front() {
+            self.bytes -= bytes;
         }
     }
 
@@ -50,9 +54,11 @@ impl Recent {
         *self = Self::default();
     }
 
-    /// Whether it holds the entry at `index` or one before that.
-    pub(super) fn begins_by(&self, index: u64) -> bool {
-        self.entries.front().is_some_and(|(first, _)| first.index() <= index)
+    /// The entries up to the one at `index` go.
+    pub(super) fn forget_up_to(&mut self, index: u64) {
+        while self.entries.front().is_some_and(|(first, _)| first.index() <= index) {
+            self.forget_first();
+        }
     }
 
     /// The entries from index `from` up to before `to`, if `from` is among them.
@@ -104,6 +110,16 @@ mod tests {
         assert_eq!(recent.entries.len(), 1);
         recent.extend([(entry(12), 1)]);
         assert_eq!((recent.entries.len(), recent.bytes), (1, 1));
+    }
+
+    #[test]
+    fn what_is_purged_goes_and_the_rest_stays() {
+        let mut recent = Recent::default();
+        recent.extend((5..9).map(|index| (entry(index), 10)));
+        recent.forget_up_to(6);
+        assert_eq!((indexes(recent.range(6, 9)), indexes(recent.range(7, 9))), (None, Some(vec![7, 8])));
+        recent.forget_up_to(20);
+        assert_eq!((recent.entries.len(), recent.bytes), (0, 0));
     }
 
     #[test]

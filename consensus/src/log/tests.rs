@@ -150,3 +150,45 @@ async fn a_failed_sync_is_final_for_everybody() {
     assert!(log.truncate_after(None).await.is_err());
     assert!(log.flusher.sync().await.is_err());
 }
+
+/// What is kept in memory is what the disk has, whatever was appended, cut off and purged before.
+#[tokio::test]
+async fn the_recent_entries_are_those_on_disk() {
+    use openraft::vote::RaftLeaderId;
+    let id =
+        |term, index| LogId::new(openraft::alias::LeaderIdOf::<Types>::new(term, 1).to_committed(), index);
+    for seed in 0..40 {
+        let mut dice = peerglass_catalog::testing::Dice(seed);
+        let disk: Arc<dyn Keyspace> = Arc::new(MemoryKeyspace::new());
+        let (_kept, mut log, _) = store(Arc::clone(&disk), Arc::new(MemoryKeyspace::new()), None).await;
+        let (mut purged, mut last) = (0, 0);
+        for term in 1..60 {
+            match dice.roll() % 8 {
+                0 => {
+                    last = purged + dice.roll() % (last - purged + 1);
+                    log.truncate_after((last > 0).then(|| id(term, last))).await.unwrap();
+                }
+                1 => {
+                    // A snapshot may be ahead of the log.
+                    purged += dice.roll() % (last - purged + 3);
+                    last = last.max(purged);
+                    log.purge(id(term, purged)).await.unwrap();
+                }
+                _ => {
+                    let until = last + 1 + dice.roll() % 5;
+                    let entries =
+                        (last + 1..=until).map(|index| Entry::new(id(term, index), EntryPayload::Blank));
+                    log.append(entries.collect::<Vec<_>>(), IOFlushed::noop()).await.unwrap();
+                    last = until;
+                }
+            }
+            let from = purged.saturating_sub(2) + dice.roll() % (last - purged + 4);
+            let to = from + dice.roll() % 12;
+            let range = KeyRange { from: entry_key(from), to: Some(entry_key(to)) };
+            let there = keyspace::look(&*disk, |read| read_entries(read, range)).unwrap();
+            let here = log.try_get_log_entries(from..to).await.unwrap();
+            let ids = |entries: &[Entry]| entries.iter().map(RaftEntry::log_id).collect::<Vec<_>>();
+            assert_eq!(ids(&here), ids(&there), "seed {seed}, term {term}");
+        }
+    }
+}
