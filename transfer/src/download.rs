@@ -88,7 +88,7 @@ fn read_next(workers: Workers, reader: RangeReader, mut supply: Supply) -> Job {
                 Err(Stop::Error(error)) => return Err(error),
                 Err(Stop::Lacks(lacks)) => lacks,
             };
-            match supply.obtain(&lacks.wants, lacks.page, lacks.at, lacks.error).await? {
+            match supply.obtain(&lacks.wants, lacks.at, lacks.error).await? {
                 Supplied::Look => {}
                 Supplied::Blobs(blobs) => reader.lend(blobs),
             }

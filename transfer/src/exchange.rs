@@ -1,8 +1,10 @@
 //! Bytes between nodes: answering peers, pulling what is missing, having others hold copies.
 //!
-//! `wire` is the protocol. The asking side is `ask` (one peer), `sources` (all of them, for one
-//! manifest), `pull` and `pulls` (a whole manifest, once for all who wait) and `supply` (what one
-//! download lacks). The answering side is `serve`, and `hold` for requests to keep something.
+//! `wire` is the protocol. The asking side is `ask` (one peer), `follow` (news of all peers), `pull` and `pulls` (a
+//! whole manifest by the plan of `swarm`, once for all who wait), and `supply` with `sources` (what one
+//! download lacks). The answering side is `serve` with `outbox` (what is sent when), `tell` with `having` (news for
+//! those who follow), and `hold` for requests to keep something. `survey` is for
+//! operators.
 //!
 //! # What it promises
 //!
@@ -15,19 +17,27 @@
 //! no image is reclaimed like any other.
 
 mod ask;
+mod follow;
+mod having;
 mod hold;
+mod outbox;
 mod pull;
 mod pulls;
 mod replicate;
 mod serve;
 mod sources;
 mod supply;
+mod survey;
+mod tell;
 mod wire;
 
 pub(crate) use ask::{Want, WantLen};
+pub(crate) use outbox::Outbox;
 pub(crate) use pull::PAGE_BYTES_MAX;
 pub(crate) use pulls::Pulls;
 pub use replicate::ReplicateError;
 pub(crate) use replicate::replicate;
 pub(crate) use serve::{READ_AHEAD, connection as serve};
 pub(crate) use supply::{Supplied, Supply};
+pub use survey::{PrefetchError, Share};
+pub(crate) use survey::{prefetch, survey};

@@ -8,6 +8,15 @@ use std::error::Error;
 use peerglass_catalog::NodeId;
 use peerglass_catalog::keyspace::BoxFuture;
 
+/// Where a node is. Equal names are the same place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Whose links to other sites are dear.
+    pub site: String,
+    /// Within the site.
+    pub rack: String,
+}
+
 /// The other nodes, as the byte path sees them.
 ///
 /// A connection that is handed out twice, or that both sides use to ask, must be given to
@@ -16,6 +25,12 @@ use peerglass_catalog::keyspace::BoxFuture;
 pub trait Peers: Send + Sync + 'static {
     /// Nodes that may hold bytes or take copies, those worth asking first first. Never this node.
     fn candidates(&self) -> Vec<NodeId>;
+
+    /// This node.
+    fn me(&self) -> NodeId;
+
+    /// Where a node is, this one or another; the default place for one that is not known.
+    fn place(&self, node: NodeId) -> Place;
 
     /// A connection of ALPN `peerglass-chunks/1` to `peer`: the open one, or a new one.
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<quinn::Connection, PeerError>>;

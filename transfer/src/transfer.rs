@@ -15,7 +15,7 @@ use crate::directory::Directory;
 use crate::disk::TransferDisk;
 use crate::download::{self, Download};
 use crate::error::{DownloadError, OpenError, ReclaimError, UploadError};
-use crate::exchange::{self, Pulls, READ_AHEAD, ReplicateError};
+use crate::exchange::{self, Outbox, PrefetchError, Pulls, READ_AHEAD, ReplicateError, Share};
 use crate::fail_stop::FailStop;
 use crate::peers::Peers;
 use crate::reclaim::{self, Reclaimed};
@@ -46,6 +46,8 @@ impl WeakTransfer {
 /// What every part of the byte path works with.
 pub(crate) struct Inner {
     pub(crate) settings: TransferSettings,
+    /// For choices among equals.
+    pub(crate) seed: u64,
     pub(crate) store: Store,
     /// The only way the directory of packs is synced while the node runs.
     pub(crate) directory: Arc<Directory>,
@@ -54,6 +56,8 @@ pub(crate) struct Inner {
     /// The other nodes; `None` if there can be none.
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) pulls: Pulls,
+    /// What is to be sent to peers.
+    pub(crate) outbox: Outbox,
     /// Mebibytes of answers to peers that may be in memory.
     pub(crate) read_ahead: Semaphore,
     /// What goes on without a caller: pulls, what downloads wait for, and answers to peers that were asked
@@ -95,8 +99,7 @@ impl Transfer {
     }
 
     /// Open what `disk` holds, after however the last process ended: what a crash left unsealed is
-    /// removed, sealed packs the index does not know are indexed. `seed` is for choices among equal peers,
-    /// of which there are none yet: `peers` are asked in their own order.
+    /// removed, sealed packs the index does not know are indexed. `seed` is for choices among equal peers.
     pub async fn open(
         settings: TransferSettings,
         disk: TransferDisk,
@@ -104,19 +107,20 @@ impl Transfer {
         seed: u64,
         peers: Option<Arc<dyn Peers>>,
     ) -> Result<Self, OpenError> {
-        let _ = seed;
         let index = Arc::new(FailStop::new(disk.index));
         let failed = index.failed();
         let store = recover::open(TransferDisk { packs: disk.packs, index }, workers).await?;
         let inner = Inner {
             failed,
             settings,
+            seed,
             directory: Arc::new(Directory::new(store.clone())),
             store,
             workers,
             segments: Arc::default(),
             peers,
             pulls: Pulls::default(),
+            outbox: Outbox::default(),
             read_ahead: Semaphore::new(READ_AHEAD),
             tasks: StdMutex::default(),
             stopping: watch::Sender::new(false),
@@ -149,10 +153,14 @@ impl Transfer {
         download::begin(&self.inner, manifest, range).await
     }
 
-    /// Answer what a peer asks over `connection`, until it ends or this node stops. The caller has checked
+    /// Answer what the node `peer` asks over `connection`, until it ends or this node stops. The caller has checked
     /// that the peer is a member.
-    pub fn serve_peer(&self, connection: quinn::Connection) -> impl Future<Output = ()> + Send + 'static {
-        exchange::serve(Arc::clone(&self.inner), connection, std::future::pending())
+    pub fn serve_peer(
+        &self,
+        connection: quinn::Connection,
+        peer: NodeId,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        exchange::serve(Arc::clone(&self.inner), connection, peer, std::future::pending())
     }
 
     /// Have `copies` other nodes hold an image that this one holds. Each fetches what it lacks, and says
@@ -166,6 +174,21 @@ impl Transfer {
         copies: usize,
     ) -> Result<Vec<NodeId>, ReplicateError> {
         exchange::replicate(&self.inner, manifest, copies).await
+    }
+
+    /// How much of an image each node has, this one and every candidate; `None` for those that do not say within
+    /// three seconds.
+    pub async fn survey(
+        &self,
+        manifest: ManifestRoot,
+    ) -> Result<Vec<(NodeId, Option<Share>)>, DownloadError> {
+        exchange::survey(&self.inner, manifest).await
+    }
+
+    /// Have a node, this one or another, fetch an image that nobody has asked it for. It goes on after this has
+    /// answered; [`survey`](Self::survey) tells how far it is.
+    pub fn prefetch(&self, manifest: ManifestRoot, node: NodeId) -> Result<(), PrefetchError> {
+        exchange::prefetch(&self.inner, manifest, node)
     }
 
     /// Drop what no image names, no upload or download needs, and nothing else.

@@ -133,8 +133,9 @@ impl Doors {
         let Some((key, purpose)) = caller(&connection) else {
             return connection.close(CLOSE_REFUSED, b"no known purpose");
         };
-        match purpose {
-            Purpose::Join => {
+        let member = self.consensus.member_with(key);
+        match (purpose, member) {
+            (Purpose::Join, _) => {
                 let remote = connection.remote_address();
                 let Some(_place) = tally.join_place(remote.ip()) else {
                     return connection.close(CLOSE_REFUSED, b"too many join at once");
@@ -145,19 +146,19 @@ impl Doors {
                     tracing::warn!(peer = %key, %remote, more, "did not admit a node: {why}");
                 }
             }
-            Purpose::Raft | Purpose::Chunks if self.consensus.member_with(key).is_none() => {
+            (Purpose::Raft | Purpose::Chunks, None) => {
                 if let Some(more) = tally.may_log() {
                     let remote = connection.remote_address();
                     tracing::warn!(peer = %key, %remote, more, "refused a stranger: its key is no member's");
                 }
                 connection.close(CLOSE_REFUSED, b"not a member");
             }
-            Purpose::Raft => self.consensus.serve(connection, key).await,
-            Purpose::Chunks => {
+            (Purpose::Raft, Some(_)) => self.consensus.serve(connection, key).await,
+            (Purpose::Chunks, Some(member)) => {
                 let gone = self.gone(key);
                 tokio::select! {
                     biased;
-                    () = self.transfer.serve_peer(connection.clone()) => {}
+                    () = self.transfer.serve_peer(connection.clone(), member) => {}
                     () = gone => connection.close(CLOSE_REFUSED, b"not a member any more"),
                 }
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{NodeEntry, NodeId};
 use peerglass_consensus::Consensus;
-use peerglass_transfer::{PeerError, Peers, Transfer, WeakTransfer};
+use peerglass_transfer::{PeerError, Peers, Place, Transfer, WeakTransfer};
 use quinn::Connection;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
@@ -65,11 +65,11 @@ impl BytePeers {
         drop(self.answers.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    fn serve(&self, connection: Connection) {
+    fn serve(&self, connection: Connection, peer: NodeId) {
         if let Some(answers) = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
             while answers.tasks.try_join_next().is_some() {}
             if let Some(transfer) = answers.transfer.upgrade() {
-                answers.tasks.spawn(async move { transfer.serve_peer(connection).await });
+                answers.tasks.spawn(async move { transfer.serve_peer(connection, peer).await });
             }
         }
     }
@@ -91,7 +91,7 @@ impl BytePeers {
         *slot = Slot::default();
         match self.dialer.connect(&entry, Purpose::Chunks).await {
             Ok(connection) => {
-                self.serve(connection.clone());
+                self.serve(connection.clone(), peer);
                 slot.connection = Some(connection.clone());
                 Ok(connection)
             }
@@ -113,6 +113,15 @@ impl Peers for BytePeers {
         let mine = self.consensus.node().0;
         others.sort_by_key(|(node, entry)| (distance(&me, entry), node.0.wrapping_sub(mine)));
         others.into_iter().map(|(node, _)| node).collect()
+    }
+
+    fn me(&self) -> NodeId {
+        self.consensus.node()
+    }
+
+    fn place(&self, node: NodeId) -> Place {
+        let entry = self.consensus.member(node).unwrap_or_default();
+        Place { site: entry.site, rack: entry.rack }
     }
 
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {

@@ -49,9 +49,7 @@ pub(super) enum Stop {
 /// Blobs that must be had from elsewhere.
 pub(super) struct Lacks {
     pub(super) wants: Vec<Want>,
-    /// The number of the page that is one of them or names them.
-    pub(super) page: usize,
-    /// Where in the image the first begins.
+    /// Where in the image the first begins, or what a page is wanted for.
     pub(super) at: u64,
     /// What the lack is if they cannot be had.
     pub(super) error: DownloadError,
@@ -164,7 +162,6 @@ impl RangeReader {
         self.blobs.page(digest).map_err(|error| match error {
             error @ DownloadError::Damaged { .. } => Stop::Lacks(Lacks {
                 wants: vec![Want { digest: *digest, len: WantLen::AtMost(PAGE_BYTES_MAX) }],
-                page: self.next_page,
                 at,
                 error,
             }),
@@ -260,9 +257,7 @@ impl RangeReader {
     }
 
     fn lacks(&self, wants: Vec<Want>, error: DownloadError) -> Stop {
-        // A page was turned, so the one before the next is open.
-        let page = self.next_page.saturating_sub(1);
-        Stop::Lacks(Lacks { wants, page, at: self.range.start, error })
+        Stop::Lacks(Lacks { wants, at: self.entry_start, error })
     }
 }
 

@@ -19,11 +19,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::wire::{self, Answer, Breach, HoldRefusal, Request};
+use super::survey::Share;
+use super::wire::{self, Answer, Breach, HoldRefusal, News, Request};
 use crate::peers::{PeerError, Peers};
 
 /// How long a peer may be silent while it owes an answer: longer than any queue or retransmission of
@@ -61,6 +62,9 @@ pub(crate) enum AskError {
     /// There is no way to it.
     #[error(transparent)]
     Unreachable(PeerError),
+    /// It has too much to send. Only who did not say that it waits is told so.
+    #[error("it is busy")]
+    Busy,
     /// It did not answer in time.
     #[error("it stalled")]
     Silent,
@@ -100,6 +104,35 @@ pub(crate) async fn on_a_link<T, F: Future<Output = Result<T, AskError>>>(
     }
 }
 
+/// News of one manifest from one peer.
+pub(crate) struct Following {
+    stream: RecvStream,
+    first: Option<News>,
+}
+
+impl Following {
+    /// The next news, however long it takes: a peer that is gone ends the connection.
+    pub(crate) async fn next(&mut self) -> Result<News, AskError> {
+        if let Some(first) = self.first.take() {
+            return Ok(first);
+        }
+        let mut head = [0; 4];
+        if let Err(error) = self.stream.read_exact(&mut head).await {
+            return match error {
+                // A node that stops lets its streams end where they are.
+                ReadExactError::FinishedEarly(0) => Err(lost(ReadExactError::FinishedEarly(0))),
+                ReadExactError::FinishedEarly(_) => Err(Breach::EndsEarly.into()),
+                ReadExactError::ReadError(error) => Err(lost(error)),
+            };
+        }
+        let mut frame = vec![0; wire::frame_len(head)?];
+        // The rest of a frame comes with its head, or the connection is as good as broken.
+        let rest = timeout(SILENCE_MAX, self.stream.read_exact(&mut frame)).await;
+        rest.map_err(|_| AskError::Silent)?.map_err(lost)?;
+        Ok(wire::message(&frame)?)
+    }
+}
+
 /// A connection to one peer, for one purpose.
 pub(crate) struct Link {
     connection: Connection,
@@ -123,22 +156,48 @@ impl Link {
         let mut stream = self.ask(&Request::Holds { root }).await?;
         match self.frame(&mut stream).await? {
             Answer::Holds(holds) => self.end(&mut stream).await.map(|()| holds),
-            Answer::Working(_) | Answer::Held | Answer::Refused(_) => Err(Breach::WrongAnswer.into()),
+            Answer::Working(_) | Answer::Held | Answer::Refused(_) | Answer::Share(_) => {
+                Err(Breach::WrongAnswer.into())
+            }
+        }
+    }
+
+    /// How much of a manifest the peer has.
+    pub(crate) async fn share(&self, root: ManifestRoot) -> Result<Share, AskError> {
+        let mut stream = self.ask(&Request::Share { root }).await?;
+        match self.frame(&mut stream).await? {
+            Answer::Share(share) => self.end(&mut stream).await.map(|()| share),
+            Answer::Working(_) | Answer::Held | Answer::Refused(_) | Answer::Holds(_) => {
+                Err(Breach::WrongAnswer.into())
+            }
         }
     }
 
     /// Receive blobs into `got`, which has a place for each of `wants`; those the peer lacks stay
-    /// `None`. After an error, what was received before it is there.
-    pub(crate) async fn blobs(&self, wants: &[Want], got: &mut [Option<Bytes>]) -> Result<(), AskError> {
+    /// `None`. After an error, what was received before it is there. `root` names all of them.
+    pub(crate) async fn blobs(
+        &self,
+        root: ManifestRoot,
+        wants: &[Want],
+        waits: bool,
+        got: &mut [Option<Bytes>],
+    ) -> Result<(), AskError> {
         let digests = wants.iter().map(|want| want.digest).collect();
         let receive = async {
-            let mut stream = self.ask(&Request::Blobs { digests }).await?;
+            let mut stream = self.ask(&Request::Blobs { root, digests, waits }).await?;
             for (want, place) in wants.iter().zip(got) {
                 *place = self.blob(&mut stream, want.len).await?;
             }
             self.end(&mut stream).await
         };
         timeout(REQUEST_TIME_MAX, receive).await.unwrap_or(Err(AskError::Silent))
+    }
+
+    /// Be told how much of a manifest the peer has, now and from now on.
+    pub(crate) async fn follow(&self, root: ManifestRoot) -> Result<Following, AskError> {
+        let mut stream = self.ask(&Request::Follow { root }).await?;
+        let first = self.frame(&mut stream).await?;
+        Ok(Following { stream, first: Some(first) })
     }
 
     /// Have the peer hold a manifest durably.
@@ -157,7 +216,7 @@ impl Link {
                 }
                 Answer::Working(_) if moved_at.elapsed() < HOLD_STANDSTILL_MAX => continue,
                 Answer::Working(_) => return Err(AskError::Silent),
-                Answer::Holds(_) => return Err(Breach::WrongAnswer.into()),
+                Answer::Holds(_) | Answer::Share(_) => return Err(Breach::WrongAnswer.into()),
             };
             return Ok(holding);
         }
@@ -187,8 +246,10 @@ impl Link {
         let mut head = [0; 4];
         self.fill(stream, &mut head).await?;
         let len = u32::from_be_bytes(head);
-        if len == 0 {
-            return Ok(None);
+        match len {
+            0 => return Ok(None),
+            wire::BUSY => return Err(AskError::Busy),
+            _ => {}
         }
         let fits = match want {
             WantLen::Exactly(exactly) => len == exactly,

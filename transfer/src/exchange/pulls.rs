@@ -11,12 +11,14 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use peerglass_catalog::ManifestRoot;
 use peerglass_catalog::manifest::Root;
-use tokio::sync::{Semaphore, watch};
+use peerglass_catalog::{ManifestRoot, NodeId};
+use quinn::Connection;
+use tokio::sync::{Notify, Semaphore, watch};
 
+use super::follow::Followed;
+use super::having::Having;
 use super::pull;
-use super::sources::Sources;
 use super::wire::HoldRefusal;
 use crate::gather::Progress;
 use crate::ledger::RootGuard;
@@ -33,25 +35,65 @@ const PULLS_WAITING_MAX: usize = 256;
 pub(crate) struct View {
     /// Once it is known.
     pub(crate) root: Option<Arc<Root>>,
-    /// The page whose chunks are being written.
-    pub(crate) page: usize,
     /// Bytes received.
     pub(crate) received: u64,
     /// Set last.
     pub(crate) ended: Option<Result<(), HoldRefusal>>,
 }
 
-/// A pull as its followers see it.
+/// A pull as those who wait for it and those who want from it see it.
 pub(crate) struct Pull {
-    pub(crate) sources: Arc<Sources>,
     pub(crate) progress: Arc<Progress>,
+    /// The pieces that can be read.
+    pub(crate) having: Having,
     view: watch::Receiver<View>,
+    wishes: Mutex<Wishes>,
+    /// Wakes the pull when there are wishes.
+    pub(super) nudge: Notify,
 }
+
+/// What a pull is asked to heed.
+#[derive(Default)]
+pub(super) struct Wishes {
+    /// Where readers are, by their numbers.
+    readers: BTreeMap<u64, u64>,
+    last_reader: u64,
+    /// Peers to follow.
+    met: Vec<(NodeId, Option<Connection>)>,
+}
+
+/// Peers met and not followed yet that are remembered: more than are followed.
+const MET_MAX: usize = 128;
+/// Readers that are heeded: those who came first.
+const READERS_HEEDED_MAX: usize = 64;
 
 impl Pull {
     /// What it is doing now and from now on.
     pub(crate) fn view(&self) -> watch::Receiver<View> {
         self.view.clone()
+    }
+
+    fn wishes(&self) -> MutexGuard<'_, Wishes> {
+        self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A peer that may have some of it.
+    pub(super) fn meet(&self, node: NodeId, connection: Option<Connection>) {
+        let mut wishes = self.wishes();
+        if wishes.met.len() < MET_MAX {
+            wishes.met.push((node, connection));
+            self.nudge.notify_one();
+        }
+    }
+
+    /// The peers met since the last call.
+    pub(super) fn met(&self) -> Vec<(NodeId, Option<Connection>)> {
+        std::mem::take(&mut self.wishes().met)
+    }
+
+    /// The bytes of the image that readers wait for.
+    pub(super) fn read_at(&self) -> Vec<u64> {
+        self.wishes().readers.values().take(READERS_HEEDED_MAX).copied().collect()
     }
 
     /// Wait for its end.
@@ -60,6 +102,49 @@ impl Pull {
         let ended = view.wait_for(|view| view.ended.is_some()).await;
         // Without a last word the task has panicked, which is reported where tasks are reaped.
         ended.ok().and_then(|view| view.ended).unwrap_or(Err(HoldRefusal::Failed))
+    }
+}
+
+/// A reader that waits for what a pull brings.
+pub(crate) struct Waiting {
+    pub(crate) pull: Arc<Pull>,
+    number: u64,
+    view: watch::Receiver<View>,
+}
+
+impl Waiting {
+    pub(crate) fn new(pull: Arc<Pull>) -> Self {
+        let mut wishes = pull.wishes();
+        wishes.last_reader += 1;
+        let number = wishes.last_reader;
+        drop(wishes);
+        let view = pull.view();
+        Self { pull, number, view }
+    }
+
+    /// Whether the pull has brought all it will.
+    pub(crate) fn look_is_done(&self) -> bool {
+        self.view.borrow().ended == Some(Ok(()))
+    }
+
+    /// Whether the pull has begun to bring and not ended.
+    pub(crate) fn goes_on(&self) -> bool {
+        let view = self.view.borrow();
+        view.root.is_some() && view.ended.is_none()
+    }
+
+    /// Wait, for the chunk that begins at the byte `at`, until the pull has gone on since the last look.
+    pub(crate) async fn wait_at(&mut self, at: u64) -> bool {
+        if self.pull.wishes().readers.insert(self.number, at) != Some(at) {
+            self.pull.nudge.notify_one();
+        }
+        self.view.changed().await.is_ok()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.pull.wishes().readers.remove(&self.number);
     }
 }
 
@@ -87,13 +172,18 @@ impl Pulls {
         pull.map_or(0, |view| view.borrow().received)
     }
 
+    /// The pull of `root`, if one goes on.
+    pub(super) fn of(&self, root: &ManifestRoot) -> Option<Arc<Pull>> {
+        self.going().get(root).map(Arc::clone)
+    }
+
     /// How many go on or wait.
     pub(crate) fn count(&self) -> usize {
         self.going().len()
     }
 }
 
-/// Follow the pull of `root`, which begins now, at the byte `from` of the image, unless it goes on.
+/// Follow the pull of `root`, which begins now, for a reader at the byte `from` of the image, unless it goes on.
 pub(crate) fn follow(transfer: &Arc<Inner>, root: ManifestRoot, from: u64) -> Result<Arc<Pull>, HoldRefusal> {
     let peers = transfer.peers.clone().ok_or(HoldRefusal::NoSource)?;
     if *transfer.stopping.borrow() {
@@ -108,9 +198,11 @@ pub(crate) fn follow(transfer: &Arc<Inner>, root: ManifestRoot, from: u64) -> Re
     };
     let (says, view) = watch::channel(View::default());
     let pull = Arc::new(Pull {
-        sources: Arc::new(Sources::new(peers, transfer.workers, root)),
         progress: Arc::new(Progress::new(transfer.store.clone())),
+        having: Having::default(),
         view,
+        wishes: Mutex::default(),
+        nudge: Notify::new(),
     });
     vacant.insert(Arc::clone(&pull));
     drop(going);
@@ -119,7 +211,10 @@ pub(crate) fn follow(transfer: &Arc<Inner>, root: ManifestRoot, from: u64) -> Re
         transfer: Arc::clone(transfer),
         root,
     };
-    let task = carry_out(Arc::clone(transfer), root, from, Arc::clone(&pull), says, going);
+    // The first who waits waits for this.
+    pull.wishes().readers.insert(0, from);
+    let followed = Followed::new(peers, root);
+    let task = carry_out(Arc::clone(transfer), root, followed, Arc::clone(&pull), says, going);
     transfer.spawn(task);
     Ok(pull)
 }
@@ -127,7 +222,7 @@ pub(crate) fn follow(transfer: &Arc<Inner>, root: ManifestRoot, from: u64) -> Re
 async fn carry_out(
     transfer: Arc<Inner>,
     root: ManifestRoot,
-    from: u64,
+    followed: Followed,
     pull: Arc<Pull>,
     says: watch::Sender<View>,
     going: Going,
@@ -136,7 +231,7 @@ async fn carry_out(
     let outcome = tokio::select! {
         biased;
         _ = stopping.wait_for(|stopping| *stopping) => Err(pull::PullError::Stopped),
-        outcome = pull::run(&transfer, root, from, &pull, &says) => outcome,
+        outcome = pull::run(&transfer, root, followed, &pull, &says) => outcome,
     };
     let ended = outcome.map_err(|error| {
         tracing::warn!(manifest = %root.0, %error, "a manifest was not pulled");

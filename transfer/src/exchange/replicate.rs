@@ -89,7 +89,7 @@ async fn ask(
         // is given to it to the end, so this outlives the request.
         let (asking, asked) = oneshot::channel::<()>();
         let until = async move { drop(asked.await) };
-        transfer.spawn(serve::connection(Arc::clone(transfer), link.connection().clone(), until));
+        transfer.spawn(serve::connection(Arc::clone(transfer), link.connection().clone(), node, until));
         let holding = link.hold(root).await;
         drop(asking);
         holding

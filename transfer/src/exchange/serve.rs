@@ -15,14 +15,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use peerglass_catalog::{Digest, ManifestRoot};
+use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 
 use super::ask::REQUEST_TIME_MAX;
 use super::hold;
+use super::outbox::TURN_TIME;
 use super::wire::{self, Answer, Breach, Request};
+use super::{survey, tell};
 use crate::error::{DiskFailure, DownloadError};
 use crate::segment::SEGMENT_BYTES;
 use crate::store::BlobReader;
@@ -45,7 +47,7 @@ const GIVEN_UP: VarInt = VarInt::from_u32(1);
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
-enum ServeError {
+pub(super) enum ServeError {
     #[error("it sent {0}")]
     Breach(#[from] Breach),
     #[error("it neither sends nor receives")]
@@ -56,6 +58,9 @@ enum ServeError {
     Disk(DiskFailure),
     #[error("this node is stopping")]
     Stopped,
+    /// As it should be: whoever followed has what it wanted.
+    #[error("nobody follows any more")]
+    Unheard,
 }
 
 fn lost(error: impl Error + Send + Sync + 'static) -> ServeError {
@@ -67,6 +72,7 @@ fn lost(error: impl Error + Send + Sync + 'static) -> ServeError {
 pub(crate) async fn connection(
     transfer: Arc<Inner>,
     connection: Connection,
+    peer: NodeId,
     until: impl Future<Output = ()>,
 ) {
     let mut ending = transfer.ending.subscribe();
@@ -82,7 +88,7 @@ pub(crate) async fn connection(
             Some(()) = answers.next() => {}
             accepted = connection.accept_bi(), if open && answers.len() < REQUESTS_MAX => match accepted {
                 Ok((send, receive)) => {
-                    let request = Served { transfer: &transfer, connection: &connection, read_ahead: &read_ahead };
+                    let request = Served { transfer: &transfer, connection: &connection, peer, read_ahead: &read_ahead };
                     answers.push(request.serve(send, receive));
                 }
                 Err(_) => open = false,
@@ -95,6 +101,7 @@ pub(crate) async fn connection(
 struct Served<'a> {
     transfer: &'a Arc<Inner>,
     connection: &'a Connection,
+    peer: NodeId,
     read_ahead: &'a Semaphore,
 }
 
@@ -119,26 +126,52 @@ impl Served<'_> {
                     asked.map_err(ServeError::Disk)?.map_err(|fault| ServeError::Disk(fault.into()))?;
                 say(send, Answer::Holds(holds)).await?;
             }
-            Request::Blobs { digests } => {
-                let sent = timeout(REQUEST_TIME_MAX, self.blobs(send, digests)).await;
-                sent.map_err(|_| ServeError::Silent)??;
+            Request::Blobs { waits: false, .. } if self.transfer.outbox.is_busy() => {
+                send_all(send, vec![Bytes::copy_from_slice(&wire::BUSY.to_be_bytes())]).await?;
+            }
+            Request::Blobs { root, digests, waits: _ } => {
+                let sent = timeout(REQUEST_TIME_MAX, self.blobs(send, root, digests)).await;
+                return sent.map_err(|_| ServeError::Silent)?;
             }
             Request::Hold { root } => self.hold(send, root).await?,
+            Request::Share { root } => {
+                let share = survey::here(self.transfer, root).await;
+                let share = share.map_err(|error| ServeError::Disk(DiskFailure::Content(Box::new(error))))?;
+                say(send, Answer::Share(share)).await?;
+            }
+            Request::Follow { root } => tell::tell(self.transfer, send, root, self.peer).await?,
         }
         send.finish().map_err(lost)
     }
 
-    async fn blobs(&self, send: &mut SendStream, digests: Vec<Digest>) -> Result<(), ServeError> {
-        let store = self.transfer.store.clone();
+    /// Send blobs, when it is their turn, and wait until they have arrived.
+    async fn blobs(
+        &self,
+        send: &mut SendStream,
+        root: ManifestRoot,
+        digests: Vec<Digest>,
+    ) -> Result<(), ServeError> {
+        let reader = move |transfer: &Inner| {
+            let mut reader = BlobReader::new(transfer.store.clone());
+            if let Some(pull) = transfer.pulls.of(&root) {
+                reader.read_beside(Arc::clone(&pull.progress));
+            }
+            reader
+        };
+        let finder = reader(self.transfer);
         let sizes = move || {
-            let sizes = digests.into_iter().map(|digest| {
-                let blob = store.ledger.blob(&digest)?.filter(|blob| blob.sound_place().is_some());
-                Ok::<_, DiskFailure>((digest, blob.map_or(0, |blob| blob.stored_len as usize)))
-            });
-            sizes.collect::<Result<Vec<_>, _>>()
+            let size = |digest: Digest| match finder.find(&digest) {
+                Ok((_, len)) => Ok((digest, len as usize)),
+                Err(DownloadError::Disk(failure)) => Err(failure),
+                Err(_) => Ok((digest, 0)),
+            };
+            digests.into_iter().map(size).collect::<Result<Vec<_>, _>>()
         };
         let sizes =
             self.transfer.workers.run(sizes).await.map_err(ServeError::Disk)?.map_err(ServeError::Disk)?;
+        let bytes = sizes.iter().map(|(_, size)| *size as u64).sum();
+        let mut turn = self.transfer.outbox.turn(bytes).await;
+        let began = Instant::now();
         let mut rest = &sizes[..];
         while let Some((first, _)) = rest.split_first() {
             let mut bytes = first.1;
@@ -148,18 +181,35 @@ impl Served<'_> {
             });
             let (batch, after) = rest.split_at(1 + more.count());
             rest = after;
-            self.batch(send, batch.to_vec()).await?;
+            let mut sending = std::pin::pin!(self.batch(send, reader(self.transfer), batch.to_vec()));
+            match timeout_at(began + TURN_TIME, &mut sending).await {
+                Ok(sent) => sent?,
+                Err(_) => {
+                    turn.pass_on();
+                    sending.await?;
+                }
+            }
+        }
+        send.finish().map_err(lost)?;
+        // Only what has arrived leaves room for others. Whether it has is the other side's business.
+        if timeout_at(began + TURN_TIME, send.stopped()).await.is_err() {
+            turn.pass_on();
+            let _ = timeout(TAKEN_WITHIN, send.stopped()).await;
         }
         Ok(())
     }
 
     /// Read, verify and send a few blobs.
-    async fn batch(&self, send: &mut SendStream, batch: Vec<(Digest, usize)>) -> Result<(), ServeError> {
+    async fn batch(
+        &self,
+        send: &mut SendStream,
+        mut reader: BlobReader,
+        batch: Vec<(Digest, usize)>,
+    ) -> Result<(), ServeError> {
         let bytes: usize = batch.iter().map(|(_, size)| size).sum();
         let units = bytes.div_ceil(1 << 20).clamp(1, READ_AHEAD_PER_CONNECTION) as u32;
         let here = self.read_ahead.acquire_many(units).await.map_err(|_| ServeError::Stopped)?;
         let anywhere = self.transfer.read_ahead.acquire_many(units).await.map_err(|_| ServeError::Stopped)?;
-        let mut reader = BlobReader::new(self.transfer.store.clone());
         let read = move || {
             let mut blobs = Vec::with_capacity(batch.len() * 2);
             for (digest, size) in &batch {
@@ -179,7 +229,7 @@ impl Served<'_> {
 
     /// Hold a manifest, and say now and then that it is being worked on.
     async fn hold(&self, send: &mut SendStream, root: ManifestRoot) -> Result<(), ServeError> {
-        let held = hold::hold(Arc::clone(self.transfer), root, self.connection.clone());
+        let held = hold::hold(Arc::clone(self.transfer), root, (self.peer, self.connection.clone()));
         let mut held = std::pin::pin!(held);
         let mut ticks = interval_at(Instant::now() + wire::WORKING_EVERY, wire::WORKING_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -225,7 +275,7 @@ async fn say(send: &mut SendStream, answer: Answer) -> Result<(), ServeError> {
     send_all(send, vec![Bytes::from(wire::frame(&answer))]).await
 }
 
-async fn send_all(send: &mut SendStream, mut parts: Vec<Bytes>) -> Result<(), ServeError> {
+pub(super) async fn send_all(send: &mut SendStream, mut parts: Vec<Bytes>) -> Result<(), ServeError> {
     let mut sent = 0;
     while sent < parts.len() {
         let written = timeout(TAKEN_WITHIN, send.write_chunks(&mut parts[sent..])).await;

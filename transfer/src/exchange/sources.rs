@@ -9,7 +9,6 @@
 //! * One that lacks a single blob is only passed over for that blob.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +17,6 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
-use quinn::Connection;
 use tokio::time::sleep;
 
 use super::ask::{AskError, Link, Want, on_a_link};
@@ -35,35 +33,9 @@ const ROUNDS_MAX: usize = 3;
 /// Pause before each: about as long as a node takes to come back.
 const ROUND_PAUSE: Duration = Duration::from_secs(1);
 
-/// Somebody who may hold the manifest.
-#[derive(Clone)]
-pub(crate) enum Candidate {
-    Node(NodeId),
-    /// Whoever is at the other end.
-    Asker(Connection),
-}
-
-impl Candidate {
-    fn node(&self) -> Option<NodeId> {
-        match self {
-            Self::Node(node) => Some(*node),
-            Self::Asker(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Node(node) => write!(f, "node {}", node.0),
-            Self::Asker(connection) => write!(f, "the node at {}", connection.remote_address()),
-        }
-    }
-}
-
 /// Somebody who says to hold it.
 struct Source {
-    candidate: Candidate,
+    peer: NodeId,
     link: Arc<Link>,
     state: State,
 }
@@ -101,7 +73,7 @@ pub(crate) struct Sources {
     peers: Arc<dyn Peers>,
     workers: Workers,
     root: ManifestRoot,
-    candidates: Mutex<VecDeque<Candidate>>,
+    candidates: Mutex<VecDeque<NodeId>>,
     found: Mutex<Found>,
     /// One search at a time; the others use what it finds.
     asking: tokio::sync::Mutex<Asking>,
@@ -109,7 +81,7 @@ pub(crate) struct Sources {
 
 impl Sources {
     pub(crate) fn new(peers: Arc<dyn Peers>, workers: Workers, root: ManifestRoot) -> Self {
-        let candidates = peers.candidates().into_iter().map(Candidate::Node).collect();
+        let candidates = peers.candidates().into();
         Self {
             peers,
             workers,
@@ -120,13 +92,8 @@ impl Sources {
         }
     }
 
-    /// Ask at the other end of `connection` before any candidate not asked yet.
-    pub(crate) fn offer(&self, connection: Connection) {
-        self.candidates().push_front(Candidate::Asker(connection));
-    }
-
     // Each critical section is one step.
-    fn candidates(&self) -> MutexGuard<'_, VecDeque<Candidate>> {
+    fn candidates(&self) -> MutexGuard<'_, VecDeque<NodeId>> {
         self.candidates.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,8 +114,8 @@ impl Sources {
             from = source + 1;
             let asked: Vec<Want> = missing.iter().map(|at| wants[*at]).collect();
             let mut received = vec![None; asked.len()];
-            let mut outcome = link.blobs(&asked, &mut received).await;
-            let (received, sound) = self.verify(asked, received).await?;
+            let mut outcome = link.blobs(self.root, &asked, true, &mut received).await;
+            let (received, sound) = verify(self.workers, asked, received).await.map_err(FetchError::Disk)?;
             if !sound {
                 outcome = Err(Breach::WrongBytes.into());
             }
@@ -162,25 +129,6 @@ impl Sources {
                 self.drop_source(source, &error);
             }
         }
-    }
-
-    /// Take out what has another digest than it was asked for by. Answers with whether nothing had.
-    async fn verify(
-        &self,
-        asked: Vec<Want>,
-        mut received: Vec<Option<Bytes>>,
-    ) -> Result<(Vec<Option<Bytes>>, bool), FetchError> {
-        let check = move || {
-            let mut sound = true;
-            for (want, place) in asked.iter().zip(&mut received) {
-                if place.as_ref().is_some_and(|bytes| Digest::of(bytes) != want.digest) {
-                    *place = None;
-                    sound = false;
-                }
-            }
-            (received, sound)
-        };
-        self.workers.run(check).await.map_err(FetchError::Disk)
     }
 
     /// The first source from number `from` on that was not dropped.
@@ -217,9 +165,9 @@ impl Sources {
         }
         found.rounds += 1;
         let not_again = found.sources.iter().filter(|source| source.state != State::Lost);
-        let not_again: Vec<NodeId> = not_again.filter_map(|source| source.candidate.node()).collect();
+        let not_again: Vec<NodeId> = not_again.map(|source| source.peer).collect();
         let again = self.peers.candidates().into_iter().filter(|node| !not_again.contains(node));
-        *self.candidates() = again.map(Candidate::Node).collect();
+        *self.candidates() = again.collect();
         true
     }
 
@@ -237,30 +185,40 @@ impl Sources {
         };
         source.state = match error {
             AskError::Breach(_) => State::Banned,
-            AskError::Unreachable(_) | AskError::Silent | AskError::Lost(_) => State::Lost,
+            AskError::Unreachable(_) | AskError::Silent | AskError::Busy | AskError::Lost(_) => State::Lost,
         };
-        let (peer, state) = (&source.candidate, source.state);
-        tracing::warn!(%peer, ?state, manifest = %self.root.0, %error, "a peer is not asked on");
+        let (peer, state) = (source.peer.0, source.state);
+        tracing::warn!(peer, ?state, manifest = %self.root.0, %error, "a peer is not asked on");
     }
 }
 
-/// Ask one candidate whether it is a source.
-async fn look(peers: Arc<dyn Peers>, candidate: Candidate, root: ManifestRoot) -> Option<Source> {
-    let asked = match &candidate {
-        Candidate::Asker(connection) => {
-            let link = Arc::new(Link::new(connection.clone()));
-            link.holds(root).await.map(|holds| (link, holds))
+/// Take out what has another digest than it was asked for by. Answers with whether nothing had.
+pub(super) async fn verify(
+    workers: Workers,
+    asked: Vec<Want>,
+    mut received: Vec<Option<Bytes>>,
+) -> Result<(Vec<Option<Bytes>>, bool), DiskFailure> {
+    let check = move || {
+        let mut sound = true;
+        for (want, place) in asked.iter().zip(&mut received) {
+            if place.as_ref().is_some_and(|bytes| Digest::of(bytes) != want.digest) {
+                *place = None;
+                sound = false;
+            }
         }
-        Candidate::Node(node) => {
-            let ask = |link: Arc<Link>| async move { link.holds(root).await.map(|holds| (link, holds)) };
-            on_a_link(&*peers, *node, ask).await
-        }
+        (received, sound)
     };
-    match asked {
-        Ok((link, true)) => Some(Source { candidate, link, state: State::Good }),
+    workers.run(check).await
+}
+
+/// Ask one candidate whether it is a source.
+async fn look(peers: Arc<dyn Peers>, peer: NodeId, root: ManifestRoot) -> Option<Source> {
+    let ask = |link: Arc<Link>| async move { link.holds(root).await.map(|holds| (link, holds)) };
+    match on_a_link(&*peers, peer, ask).await {
+        Ok((link, true)) => Some(Source { peer, link, state: State::Good }),
         Ok((_, false)) => None,
         Err(error) => {
-            tracing::debug!(peer = %candidate, %error, "a peer does not say what it holds");
+            tracing::debug!(peer = peer.0, %error, "a peer does not say what it holds");
             None
         }
     }

@@ -1,8 +1,8 @@
 //! What one download reads and this node does not have, or not soundly.
 //!
 //! The first lack begins a pull of the whole manifest, or joins the one that goes on; readers follow it.
-//! What the pull is not about to bring is fetched for this reader alone: a range far from where the
-//! pull is, or a blob that was damaged here after the pull had relied on it.
+//! The pull brings first what readers wait for. What it does not bring is fetched for this reader alone: when it
+//! waits for its own turn, or has failed, or a blob was damaged here after the pull had relied on it.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use peerglass_catalog::{Digest, ManifestRoot};
 use tokio::sync::oneshot;
 
 use super::ask::Want;
-use super::pulls::{Pull, View, follow};
+use super::pulls::{Waiting, follow};
 use super::sources::Sources;
 use super::wire::HoldRefusal;
 use crate::error::DownloadError;
@@ -29,7 +29,7 @@ pub(crate) struct Supply {
     root: ManifestRoot,
     /// The manifest was not held when the download began.
     cold: bool,
-    pull: Option<Arc<Pull>>,
+    pull: Option<Waiting>,
     pulls_begun: usize,
     /// For when the pull's sources have all failed: peers may have come back.
     own: Option<Arc<Sources>>,
@@ -68,21 +68,21 @@ impl Supply {
         let Some(decoded) = decoded else {
             return Err(if *transfer.ending.borrow() { DownloadError::Stopped } else { lack });
         };
-        let supply = Self { transfer, root, cold: true, pull: Some(pull), pulls_begun: 1, own: None };
+        let supply =
+            Self { transfer, root, cold: true, pull: Some(Waiting::new(pull)), pulls_begun: 1, own: None };
         Ok((supply, (*decoded).clone()))
     }
 
     /// Where the pull, if there is one, writes what it brings.
     pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
-        self.pull.as_ref().map(|pull| Arc::clone(&pull.progress))
+        self.pull.as_ref().map(|waiting| Arc::clone(&waiting.pull.progress))
     }
 
-    /// Do something about `wants`, which are named by page number `page` and begin at the byte `at`. After
-    /// `lack` if nothing can be done.
+    /// Do something about `wants`, the first of which begins at the byte `at`. After `lack` if nothing can be
+    /// done.
     pub(crate) async fn obtain(
         &mut self,
         wants: &[Want],
-        page: usize,
         at: u64,
         lack: DownloadError,
     ) -> Result<Supplied, DownloadError> {
@@ -91,33 +91,28 @@ impl Supply {
         tokio::select! {
             biased;
             _ = ending.wait_for(|ending| *ending) => Err(DownloadError::Stopped),
-            supplied = self.supply(wants, page, at) => supplied.ok_or(cold.unwrap_or(lack)),
+            supplied = self.supply(wants, at) => supplied.ok_or(cold.unwrap_or(lack)),
         }
     }
 
-    async fn supply(&mut self, wants: &[Want], page: usize, at: u64) -> Option<Supplied> {
+    async fn supply(&mut self, wants: &[Want], at: u64) -> Option<Supplied> {
         let peers = self.transfer.peers.clone()?;
-        let done = self.pull.as_ref().is_none_or(|pull| pull.view().borrow().ended == Some(Ok(())));
+        let done = self.pull.as_mut().is_none_or(|waiting| waiting.look_is_done());
         if done && self.pulls_begun < PULLS_BEGUN_MAX {
             self.pulls_begun += 1;
-            self.pull = follow(&self.transfer, self.root, at).ok();
-        }
-        let mut failed = true;
-        if let Some(pull) = &self.pull {
-            let mut view = pull.view();
-            let now = view.borrow_and_update().clone();
-            if is_coming(&now, page) && view.changed().await.is_ok() {
+            self.pull = follow(&self.transfer, self.root, at).ok().map(Waiting::new);
+            if self.pull.is_some() {
                 return Some(Supplied::Look);
             }
-            failed = matches!(now.ended, Some(Err(_)));
         }
-        let sources = match &self.pull {
-            Some(pull) if !failed => Arc::clone(&pull.sources),
-            Some(_) | None => {
-                let new = || Arc::new(Sources::new(peers, self.transfer.workers, self.root));
-                Arc::clone(self.own.get_or_insert_with(new))
-            }
-        };
+        if let Some(waiting) = &mut self.pull
+            && waiting.goes_on()
+            && waiting.wait_at(at).await
+        {
+            return Some(Supplied::Look);
+        }
+        let new = || Arc::new(Sources::new(peers, self.transfer.workers, self.root));
+        let sources = Arc::clone(self.own.get_or_insert_with(new));
         let blobs = self.fetch(sources, wants.to_vec()).await?;
         Some(Supplied::Blobs(wants.iter().map(|want| want.digest).zip(blobs).collect()))
     }
@@ -139,11 +134,4 @@ impl Supply {
         });
         told.await.ok()?.ok()
     }
-}
-
-/// Whether the pull brings what `page` names now or next.
-fn is_coming(view: &View, page: usize) -> bool {
-    let Some(root) = view.root.as_ref().filter(|_| view.ended.is_none()) else { return false };
-    let next = (view.page + 1) % root.pages().len().max(1);
-    page == view.page || page == next
 }

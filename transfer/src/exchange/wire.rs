@@ -8,14 +8,22 @@
 //! frame     length u32 big endian, at most 64 KiB, of what follows
 //!           version u8, 1
 //!           body    postcard
-//! blob      length u32 big endian, then so many bytes; 0: not held here, or not soundly
+//! blob      length u32 big endian, then so many bytes; 0: not here, or not soundly;
+//!           2^32 - 2, as the first of an answer and its last: busy, nothing is sent
 //! ```
 //!
 //! | Request | Answer |
 //! | --- | --- |
 //! | `Holds { root }` | one frame `Answer::Holds(bool)`: all of the manifest is held, as far as the index knows |
-//! | `Blobs { digests }`, 1 to 1024 | one blob per digest, in that order |
+//! | `Blobs { root, digests, .. }`, 1 to 1024 | one blob per digest, in that order: held, or gathered by the pull of `root` that goes on |
+//! | `Share { root }` | one frame `Answer::Share`: how much of the manifest is here |
+//! | `Follow { root }` | frames `News`, the first at once, then whenever there is some, until one that ends it |
 //! | `Hold { root }` | frames `Answer::Working(n)`, one every [`WORKING_EVERY`], in which `n` grows with what was received; then one `Answer::Held` or `Answer::Refused` |
+//!
+//! `Follow` asks for news of how much of a manifest is here. `Nothing`, `Ended` and a finished stream end it. `Whole`
+//! is said of what is held; of a manifest that is being pulled, `Has` lists pieces (`swarm/pieces.rs`) as they come, after
+//! all that came before, and `Whole` follows when it is. All but the last carry what the other side has to send, in bytes.
+//! A node that is followed while it pulls follows back.
 //!
 //! `Hold` asks the other side to hold a manifest and to answer when that is durable. What it lacks
 //! it fetches with requests of its own: over the same connection first, then from whom else it knows.
@@ -38,10 +46,16 @@ use peerglass_catalog::{Digest, ManifestRoot};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::survey::Share;
+
 /// Longest frame, without its length.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 << 10;
 /// Most blobs of one request: their names take half a frame.
 pub(crate) const BLOBS_MAX: usize = 1024;
+/// Most pieces of one frame of news: 40 KiB at most.
+pub(crate) const NEWS_PIECES_MAX: usize = 8192;
+/// In place of a blob's length: busy.
+pub(crate) const BUSY: u32 = u32::MAX - 1;
 /// How often a `Hold` in progress is heard of.
 pub(crate) const WORKING_EVERY: Duration = Duration::from_secs(2);
 
@@ -50,9 +64,33 @@ const VERSION: u8 = 1;
 /// What one node asks of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Request {
-    Holds { root: ManifestRoot },
-    Blobs { digests: Vec<Digest> },
-    Hold { root: ManifestRoot },
+    Holds {
+        root: ManifestRoot,
+    },
+    /// `waits`: it would rather wait than be told that the other side is busy.
+    Blobs {
+        root: ManifestRoot,
+        digests: Vec<Digest>,
+        waits: bool,
+    },
+    Hold {
+        root: ManifestRoot,
+    },
+    Follow {
+        root: ManifestRoot,
+    },
+    Share {
+        root: ManifestRoot,
+    },
+}
+
+/// What a follower of a manifest is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum News {
+    Nothing,
+    Has { pieces: Vec<u32>, backlog: u64 },
+    Whole { backlog: u64 },
+    Ended,
 }
 
 /// A framed answer.
@@ -62,6 +100,7 @@ pub(crate) enum Answer {
     Working(u64),
     Held,
     Refused(HoldRefusal),
+    Share(Share),
 }
 
 /// Why a node does not hold what it was asked to.
@@ -100,6 +139,10 @@ pub(crate) enum Breach {
     WrongBytes,
     #[error("an answer that ends early")]
     EndsEarly,
+    #[error("news of pieces that do not exist")]
+    NoSuchPiece,
+    #[error("nothing where it said it has something")]
+    EmptyPromise,
     #[error("bytes after the end")]
     TrailingBytes,
 }
@@ -140,10 +183,14 @@ pub(crate) fn message<T: DeserializeOwned>(frame: &[u8]) -> Result<T, Breach> {
 pub(crate) fn request(frame: &[u8]) -> Result<Request, Breach> {
     let request = message(frame)?;
     match &request {
-        Request::Blobs { digests } if digests.is_empty() || digests.len() > BLOBS_MAX => {
+        Request::Blobs { digests, .. } if digests.is_empty() || digests.len() > BLOBS_MAX => {
             Err(Breach::BadCount(digests.len()))
         }
-        Request::Blobs { .. } | Request::Holds { .. } | Request::Hold { .. } => Ok(request),
+        Request::Blobs { .. }
+        | Request::Holds { .. }
+        | Request::Hold { .. }
+        | Request::Follow { .. }
+        | Request::Share { .. } => Ok(request),
     }
 }
 
@@ -162,12 +209,15 @@ mod tests {
 
     #[test]
     fn the_largest_request_fits_a_frame_and_one_more_is_refused() {
-        let digests = vec![Digest([0xff; 32]); BLOBS_MAX];
-        let most = Request::Blobs { digests };
-        assert_eq!(request(&body(&most)), Ok(most));
-        let digests = vec![Digest([0xff; 32]); BLOBS_MAX + 1];
-        assert_eq!(request(&body(&Request::Blobs { digests })), Err(Breach::BadCount(BLOBS_MAX + 1)));
-        assert_eq!(request(&body(&Request::Blobs { digests: vec![] })), Err(Breach::BadCount(0)));
+        let blobs = |count| {
+            let digests = vec![Digest([0xff; 32]); count];
+            Request::Blobs { root: ManifestRoot(Digest([0xff; 32])), digests, waits: true }
+        };
+        assert_eq!(request(&body(&blobs(BLOBS_MAX))), Ok(blobs(BLOBS_MAX)));
+        assert_eq!(request(&body(&blobs(BLOBS_MAX + 1))), Err(Breach::BadCount(BLOBS_MAX + 1)));
+        assert_eq!(request(&body(&blobs(0))), Err(Breach::BadCount(0)));
+        let most = News::Has { pieces: vec![u32::MAX; NEWS_PIECES_MAX], backlog: u64::MAX };
+        assert_eq!(message(&body(&most)), Ok(most));
     }
 
     #[test]
@@ -181,7 +231,7 @@ mod tests {
         long.push(0);
         assert_eq!(message::<Answer>(&long), Err(Breach::TrailingBytes));
         // A count of 2^63 digests, none of which follow.
-        let bomb = [1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f];
+        let bomb = [&[1, 1][..], &[0; 32], &[0xff; 9], &[0x7f]].concat();
         assert_eq!(request(&bomb), Err(Breach::BadFrame));
     }
 

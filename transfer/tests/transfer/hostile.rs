@@ -145,7 +145,8 @@ async fn no_request_breaks_the_serving_side() {
     let name = root(&store(&giver.transfer, &image).await.unwrap());
     let endpoint = network.endpoint(NodeId(9));
     let connection = network.connect(&endpoint, NodeId(1)).await.unwrap();
-    let blobs = [&[0, 0, 0, 35, 1, 1, 1][..], &name.0.0].concat();
+    let ask = |digest: &[u8]| [&[0, 0, 0, 68, 1, 1][..], &name.0.0, &[1], digest, &[0]].concat();
+    let blobs = ask(&name.0.0);
     let garbage: Vec<Vec<u8>> = vec![
         vec![],
         vec![0; 3],
@@ -154,8 +155,8 @@ async fn no_request_breaks_the_serving_side() {
         vec![0, 1, 0, 1, 1],
         vec![0, 0, 0, 2, 1, 9],
         vec![0, 0, 0, 2, 2, 0],
-        vec![0, 0, 0, 3, 1, 1, 0],
-        vec![0, 0, 0, 12, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1],
+        [&[0, 0, 0, 36, 1, 1][..], &[0; 34]].concat(),
+        [&[0, 0, 0, 45, 1, 1][..], &[0; 32], &[0xff; 9], &[1, 0]].concat(),
         [&blobs[..], &[0]].concat(),
         blobs[..30].to_vec(),
         noise(2, 60_000),
@@ -166,8 +167,11 @@ async fn no_request_breaks_the_serving_side() {
     }
     let answer = send(&connection, &blobs).await.unwrap();
     assert!(answer.len() > 4, "the root is still given on the same connection");
-    let unknown = [&[0, 0, 0, 35, 1, 1, 1][..], &[3; 32]].concat();
-    assert_eq!(send(&connection, &unknown).await.unwrap(), [0; 4], "what is not held is said not to be");
+    assert_eq!(
+        send(&connection, &ask(&[3; 32])).await.unwrap(),
+        [0; 4],
+        "what is not held is said not to be"
+    );
 }
 
 /// Requests that are begun and not finished take nothing from those that are.

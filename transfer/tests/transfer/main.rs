@@ -15,4 +15,5 @@ mod pull_crashes;
 mod reclaim;
 mod round_trip;
 mod starts;
+mod swarm;
 mod world;

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use peerglass_catalog::NodeId;
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_transfer::{OpenError, PeerError, Peers, Transfer, TransferDisk, TransferSettings, Workers};
+use peerglass_transfer::{
+    OpenError, PeerError, Peers, Place, Transfer, TransferDisk, TransferSettings, Workers,
+};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, TransportConfig};
 use rustls::pki_types::PrivatePkcs8KeyDer;
@@ -61,6 +63,12 @@ impl Network {
         endpoint
     }
 
+    /// Whose socket that is.
+    fn node_at(&self, address: SocketAddr) -> NodeId {
+        let addresses = self.addresses.lock().unwrap();
+        *addresses.iter().find(|(_, of)| **of == address).unwrap().0
+    }
+
     pub(crate) async fn connect(
         &self,
         endpoint: &Endpoint,
@@ -73,6 +81,7 @@ impl Network {
 
 /// The peers of one node: those it was told of, over one connection each.
 pub(crate) struct Known {
+    me: NodeId,
     network: Arc<Network>,
     endpoint: Endpoint,
     pub(crate) candidates: Mutex<Vec<NodeId>>,
@@ -84,11 +93,25 @@ impl Known {
     pub(crate) async fn received_bytes(&self) -> u64 {
         self.connections.lock().await.values().map(|connection| connection.stats().udp_rx.bytes).sum()
     }
+
+    /// Those of them that came from one peer.
+    pub(crate) async fn received_from(&self, peer: NodeId) -> u64 {
+        let connections = self.connections.lock().await;
+        connections.get(&peer).map_or(0, |connection| connection.stats().udp_rx.bytes)
+    }
 }
 
 impl Peers for Known {
     fn candidates(&self) -> Vec<NodeId> {
         self.candidates.lock().unwrap().clone()
+    }
+
+    fn me(&self) -> NodeId {
+        self.me
+    }
+
+    fn place(&self, _: NodeId) -> Place {
+        Place::default()
     }
 
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {
@@ -134,6 +157,7 @@ impl Node {
         let id = NodeId(id);
         let endpoint = network.endpoint(id);
         let peers = Arc::new(Known {
+            me: id,
             network: Arc::clone(network),
             endpoint: endpoint.clone(),
             candidates: Mutex::new(candidates.iter().copied().map(NodeId).collect()),
@@ -143,7 +167,7 @@ impl Node {
         let settings = TransferSettings::default();
         let transfer = Transfer::open(settings, disk, workers, id.0, Some(known)).await?;
         let mut serving = JoinSet::new();
-        serving.spawn(accept(endpoint.clone(), transfer.clone()));
+        serving.spawn(accept(Arc::clone(network), endpoint.clone(), transfer.clone()));
         Ok(Self { id, memory: Memory::new(), transfer, peers, endpoint, _serving: serving })
     }
 
@@ -153,13 +177,14 @@ impl Node {
     }
 }
 
-async fn accept(endpoint: Endpoint, transfer: Transfer) {
+async fn accept(network: Arc<Network>, endpoint: Endpoint, transfer: Transfer) {
     let mut connections = JoinSet::new();
     while let Some(incoming) = endpoint.accept().await {
-        let transfer = transfer.clone();
+        let (network, transfer) = (Arc::clone(&network), transfer.clone());
         connections.spawn(async move {
             if let Ok(connection) = incoming.await {
-                transfer.serve_peer(connection).await;
+                let peer = network.node_at(connection.remote_address());
+                transfer.serve_peer(connection, peer).await;
             }
         });
     }

@@ -32,7 +32,7 @@ pub(crate) enum Lie {
     Die,
     /// The same, but only once.
     DieOnce,
-    /// The question whether it holds the manifest is answered with garbage.
+    /// News, and the question whether it holds the manifest, are answered with garbage.
     Garbage,
 }
 
@@ -94,6 +94,7 @@ async fn accept(endpoint: Endpoint, way: Arc<Way>) {
 
 /// Frames are `length, version, message`; the first byte of a message says which it is.
 const HOLDS: u8 = 0;
+const FOLLOW: u8 = 3;
 
 async fn answer(way: Arc<Way>, connection: Connection, mut send: SendStream, mut receive: RecvStream) {
     let Ok(request) = receive.read_to_end(1 << 20).await else { return };
@@ -106,6 +107,9 @@ async fn answer(way: Arc<Way>, connection: Connection, mut send: SendStream, mut
         ask.finish().ok()?;
         told.read_to_end(1 << 26).await.ok()
     };
+    if request.get(5) == Some(&FOLLOW) {
+        return follow(&way, &request, send).await;
+    }
     let Some(mut honest) = asked.await else { return };
     let is_lie = if request[5] == HOLDS {
         if way.lie == Lie::Garbage {
@@ -120,6 +124,25 @@ async fn answer(way: Arc<Way>, connection: Connection, mut send: SendStream, mut
         lie(way.lie, honest, &connection, &mut send).await;
     } else {
         drop(send.write_all(&honest).await);
+    }
+    drop(send.finish());
+}
+
+/// Pass the honest peer's news on.
+async fn follow(way: &Way, request: &[u8], mut send: SendStream) {
+    if way.lie == Lie::Garbage {
+        drop(send.write_all(&[0xff; 100_000]).await);
+        return;
+    }
+    let Ok((mut ask, mut told)) = way.honest_peer.open_bi().await else { return };
+    if ask.write_all(request).await.is_err() || ask.finish().is_err() {
+        return;
+    }
+    let mut news = [0; 4096];
+    while let Ok(Some(count)) = told.read(&mut news).await {
+        if send.write_all(&news[..count]).await.is_err() {
+            return;
+        }
     }
     drop(send.finish());
 }

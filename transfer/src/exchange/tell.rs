@@ -1,0 +1,109 @@
+//! Telling a follower how much of a manifest is here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use peerglass_catalog::{ManifestRoot, NodeId};
+use quinn::SendStream;
+use tokio::time::sleep;
+
+use super::pulls::Pull;
+use super::serve::{ServeError, send_all};
+use super::wire::{self, NEWS_PIECES_MAX, News};
+use crate::transfer::Inner;
+
+/// News wait so long for others to come with them.
+const COALESCE: Duration = Duration::from_millis(10);
+/// How often it is looked whether there is more or less to send than a follower knows.
+const BACKLOG_EVERY: Duration = Duration::from_millis(100);
+
+/// Tell until there will be nothing more to tell, or nobody listens.
+pub(super) async fn tell(
+    transfer: &Arc<Inner>,
+    send: &mut SendStream,
+    root: ManifestRoot,
+    asker: NodeId,
+) -> Result<(), ServeError> {
+    let mut told = 0;
+    // A pull that ended well is held; one that failed may have been followed by another.
+    while let Some(pull) = transfer.pulls.of(&root) {
+        pull.meet(asker, None);
+        let is_whole = tell_of_pull(transfer, send, &pull, &mut told).await?;
+        // What it gathered is of no more use, and would be kept for as long as somebody listens.
+        drop(pull);
+        if is_whole {
+            return whole(transfer, send).await;
+        }
+        if told > 0 {
+            return say(send, News::Ended).await;
+        }
+    }
+    let ledger = Arc::clone(&transfer.store.ledger);
+    let held = transfer.workers.run(move || ledger.holds_whole(&root)).await.map_err(ServeError::Disk)?;
+    match held.map_err(|fault| ServeError::Disk(fault.into()))? {
+        true => whole(transfer, send).await,
+        false => say(send, News::Nothing).await,
+    }
+}
+
+/// Tell of a pull until it ends. Answers with whether it has brought everything.
+async fn tell_of_pull(
+    transfer: &Arc<Inner>,
+    send: &mut SendStream,
+    pull: &Pull,
+    told: &mut usize,
+) -> Result<bool, ServeError> {
+    let mut count = pull.having.count();
+    let mut view = pull.view();
+    let mut said = None;
+    loop {
+        let backlog = transfer.outbox.backlog();
+        let seen = *count.borrow_and_update();
+        while *told < seen || said != Some(backlog) {
+            let pieces = pull.having.after(*told, NEWS_PIECES_MAX);
+            *told += pieces.len();
+            say(send, News::Has { pieces, backlog }).await?;
+            said = Some(backlog);
+        }
+        if let Some(ended) = view.borrow_and_update().ended {
+            return Ok(ended.is_ok());
+        }
+        tokio::select! {
+            biased;
+            changed = count.changed() => match changed {
+                Ok(()) => sleep(COALESCE).await,
+                Err(_) => return Ok(false),
+            },
+            // Of what it says only the end counts, and that comes with its last word.
+            ended = async { view.wait_for(|view| view.ended.is_some()).await.is_ok() } => {
+                if !ended {
+                    return Ok(false);
+                }
+            }
+            () = sleep(BACKLOG_EVERY) => {}
+            _ = send.stopped() => return Err(ServeError::Unheard),
+        }
+    }
+}
+
+/// Say that all is here, and from then on how busy this node is.
+async fn whole(transfer: &Arc<Inner>, send: &mut SendStream) -> Result<(), ServeError> {
+    let mut said = None;
+    loop {
+        let backlog = transfer.outbox.backlog();
+        if said != Some(backlog) {
+            say(send, News::Whole { backlog }).await?;
+            said = Some(backlog);
+        }
+        tokio::select! {
+            biased;
+            _ = send.stopped() => return Err(ServeError::Unheard),
+            () = sleep(BACKLOG_EVERY) => {}
+        }
+    }
+}
+
+async fn say(send: &mut SendStream, news: News) -> Result<(), ServeError> {
+    send_all(send, vec![Bytes::from(wire::frame(&news))]).await
+}

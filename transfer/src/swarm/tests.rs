@@ -1,0 +1,179 @@
+//! What the plan comes to when many nodes follow it, in virtual time.
+
+mod world;
+
+use std::time::Duration;
+
+use peerglass_catalog::NodeId;
+use proptest::prelude::*;
+
+use super::{Plan, Setback};
+use world::{Shape, World};
+
+const MBIT: f64 = 1e6 / 8.0;
+
+/// An image of 512 MiB in pieces of 512 KiB.
+fn shape(sites: &[usize]) -> Shape {
+    Shape {
+        sites: sites.to_vec(),
+        rate: 100.0 * MBIT,
+        wan_rate: 50.0 * MBIT,
+        wan_delay: Duration::from_millis(20),
+        pieces: 1024,
+        piece_bytes: 512 << 10,
+        seed: 7,
+    }
+}
+
+fn last(done: &[Duration]) -> f64 {
+    done.last().unwrap().as_secs_f64()
+}
+
+#[test]
+fn sixteen_nodes_take_little_more_than_one_link_time_and_the_seed_sends_one_copy() {
+    let mut world = World::new(shape(&[16]));
+    let done = world.run();
+    let (ratio, copies) = (last(&done) / world.ideal(100.0 * MBIT), world.seed_copies());
+    println!("16 nodes: last/ideal {ratio:.3}, seed {copies:.3}");
+    assert!(ratio < 1.1 && copies < 1.05, "{ratio} {copies}");
+}
+
+#[test]
+fn each_link_between_sites_carries_one_copy() {
+    for sites in [&[6, 6][..], &[4, 4, 4], &[1, 6], &[1, 4, 4, 4], &[2, 5, 1], &[6]] {
+        let mut world = World::new(shape(sites));
+        let done = world.run();
+        let ratio = last(&done) / world.ideal(50.0 * MBIT);
+        let (copies, into, out) = (world.seed_copies(), world.copies_in(), world.copies_out());
+        println!("{sites:?}: last/ideal {ratio:.3}, seed {copies:.3}, in {into:.3?}, out of home {out:.3}");
+        assert!(ratio < 1.2 && out < 1.05 && copies < 1.08, "{sites:?}");
+        assert!(into[1..].iter().all(|copies| *copies < 1.03), "{sites:?}");
+    }
+}
+
+/// The whole of a fleet: how much later the last are than most.
+#[test]
+fn sixty_nodes_in_ten_sites_end_together() {
+    let mut world = World::new(Shape { pieces: 256, ..shape(&[6; 10]) });
+    let done = world.run();
+    let (p50, p99) = (done[done.len() / 2], done[done.len() * 99 / 100]);
+    let spread = p99.as_secs_f64() / p50.as_secs_f64();
+    let ratio = last(&done) / world.ideal(50.0 * MBIT);
+    println!("60 nodes: p99/p50 {spread:.3}, last/ideal {ratio:.3}, in {:.3?}", world.copies_in());
+    assert!(spread < 1.1 && world.copies_in()[1..].iter().all(|copies| *copies < 1.03));
+}
+
+#[test]
+fn nodes_that_die_half_way_cost_the_others_little() {
+    let mut world = World::new(shape(&[16]));
+    for who in [3, 7, 8, 15] {
+        world.dies(who, Duration::from_secs(20) + Duration::from_millis(100) * who as u32);
+    }
+    let done = world.run();
+    let ratio = last(&done) / world.ideal(100.0 * MBIT);
+    println!("4 of 15 die: last/ideal {ratio:.3}, seed {:.3}", world.seed_copies());
+    assert!(ratio < 1.25, "{ratio}");
+}
+
+#[test]
+fn a_slow_node_holds_up_nobody() {
+    let mut world = World::new(shape(&[8]));
+    world.slow(4, 10.0 * MBIT);
+    let done = world.run();
+    let ratio = done[done.len() - 2].as_secs_f64() / world.ideal(100.0 * MBIT);
+    println!("one slow: last but it {ratio:.3}, it {:.3}", last(&done) / world.ideal(10.0 * MBIT));
+    assert!(ratio < 1.5, "{ratio}");
+}
+
+#[test]
+fn a_node_that_says_to_have_all_and_has_nothing_is_found_out() {
+    let mut world = World::new(shape(&[8]));
+    world.liar(5);
+    let done = world.run();
+    let ratio = last(&done) / world.ideal(100.0 * MBIT);
+    println!("a liar: {ratio:.3}");
+    assert!(ratio < 1.3, "{ratio}");
+}
+
+#[test]
+fn when_the_seed_dies_after_one_copy_the_rest_share_what_they_have() {
+    let mut world = World::new(shape(&[6]));
+    // One copy takes it 42.95 s.
+    world.dies(0, Duration::from_millis(48_000));
+    let done = world.run();
+    println!("the seed dies: {:.3}", last(&done) / world.ideal(100.0 * MBIT));
+}
+
+#[test]
+fn a_reader_gets_what_it_waits_for_first() {
+    let mut plan = Plan::new(NodeId(1), 0, 1000, 3);
+    plan.joined(NodeId(2), 0, true);
+    plan.is_whole(NodeId(2));
+    (0..1000).for_each(|piece| plan.know(piece, 1 << 20));
+    plan.read_at([700].into_iter(), Duration::ZERO);
+    let asked: Vec<usize> =
+        std::iter::from_fn(|| plan.next(Duration::ZERO)).map(|fetch| fetch.piece).collect();
+    assert_eq!(asked, [700, 701]);
+}
+
+/// What peers say and do, in any order, as often as they like.
+#[derive(Clone, Debug)]
+enum Said {
+    Joined(u64),
+    Has(u64, usize),
+    Whole(u64),
+    Backlog(u64, u64),
+    Gone(u64),
+    Came(usize),
+    Missed(usize, bool),
+    Known(usize, u32),
+    Ask,
+}
+
+fn said() -> impl Strategy<Value = Said> {
+    let (node, piece) = (1_u64..6, 0_usize..8);
+    prop_oneof![
+        node.clone().prop_map(Said::Joined),
+        (node.clone(), piece.clone()).prop_map(|(node, piece)| Said::Has(node, piece)),
+        node.clone().prop_map(Said::Whole),
+        (node.clone(), 0_u64..10).prop_map(|(node, bytes)| Said::Backlog(node, bytes)),
+        node.prop_map(Said::Gone),
+        any::<usize>().prop_map(Said::Came),
+        any::<(usize, bool)>().prop_map(|(at, there)| Said::Missed(at, there)),
+        (piece, 0_u32..3).prop_map(|(piece, bytes)| Said::Known(piece, bytes)),
+        Just(Said::Ask),
+    ]
+}
+
+proptest! {
+    /// I-S1: no peer can confuse what is counted, whatever it says.
+    #[test]
+    fn any_news_in_any_order_leave_the_plan_sound(said in prop::collection::vec(said(), 0..120)) {
+        let mut plan = Plan::new(NodeId(0), 0, 8, 1);
+        let mut flying = Vec::new();
+        let mut now = Duration::ZERO;
+        for said in said {
+            now += Duration::from_millis(130);
+            match said {
+                Said::Joined(node) => plan.joined(NodeId(node), node % 2, node % 3 == 0),
+                Said::Has(node, piece) => plan.has(NodeId(node), piece),
+                Said::Whole(node) => plan.is_whole(NodeId(node)),
+                Said::Backlog(node, bytes) => plan.backlog(NodeId(node), bytes, now),
+                Said::Gone(node) => plan.left_by(NodeId(node)),
+                Said::Known(piece, bytes) => plan.know(piece, bytes),
+                Said::Ask => flying.extend(plan.next(now)),
+                Said::Came(at) if !flying.is_empty() => {
+                    let fetch = flying.swap_remove(at % flying.len());
+                    plan.got(fetch.piece, fetch.from, now);
+                }
+                Said::Missed(at, there) if !flying.is_empty() => {
+                    let fetch = flying.swap_remove(at % flying.len());
+                    let why = if there { Setback::Busy } else { Setback::NotThere };
+                    plan.missed(fetch.piece, fetch.from, why, now);
+                }
+                Said::Came(_) | Said::Missed(..) => {}
+            }
+            prop_assert!(plan.is_sound(), "{plan:?}");
+        }
+    }
+}
