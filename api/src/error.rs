@@ -236,11 +236,12 @@ fn consensus_status(failure: &ConsensusError) -> StatusCode {
 fn cluster_status(problem: &ClusterProblem) -> StatusCode {
     match problem {
         ClusterProblem::Field(..) | ClusterProblem::Ambiguous(_) => StatusCode::BAD_REQUEST,
-        ClusterProblem::NoSuchMember(_) | ClusterProblem::Change(ChangeError::NoSuchNode(_)) => {
-            StatusCode::NOT_FOUND
-        }
+        ClusterProblem::NoSuchMember(_)
+        | ClusterProblem::NoSuchSite(_)
+        | ClusterProblem::Change(ChangeError::NoSuchNode(_)) => StatusCode::NOT_FOUND,
         ClusterProblem::Change(ChangeError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
         ClusterProblem::NoPeerPort
+        | ClusterProblem::NoBytes(_)
         | ClusterProblem::Change(
             ChangeError::Busy
             | ChangeError::IdTaken(_)

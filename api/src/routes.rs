@@ -22,7 +22,7 @@ use crate::call::{Answer, Call};
 use crate::error::ApiError;
 use crate::front::Entry;
 use crate::policy::Rule;
-use crate::v2::{actions, cluster, image_data, images, info, schemas, tags};
+use crate::v2::{actions, cluster, image_data, images, info, schemas, shares, tags};
 use crate::wire::BodyProblem;
 
 /// One row of the table.
@@ -67,6 +67,8 @@ enum Action {
     DemoteMember,
     TransferLeader,
     RemoveMember,
+    ShowShares,
+    Prefetch,
 }
 
 const TABLE: &[Operation] = {
@@ -130,6 +132,8 @@ const TABLE: &[Operation] = {
             Do::TransferLeader,
         ),
         on(Method::DELETE, "/v2/cluster/members/{member}", NoBody, Rule::ManageCluster, Do::RemoveMember),
+        on(Method::GET, "/v2/cluster/images/{image_id}", NoBody, Rule::GetCluster, Do::ShowShares),
+        on(Method::POST, "/v2/cluster/images/{image_id}/prefetch", Body, Rule::ManageCluster, Do::Prefetch),
     ]
 };
 
@@ -157,6 +161,8 @@ fn perform(action: Action, call: Call, body: Body) -> Pin<Box<dyn Future<Output 
         Action::DemoteMember => Box::pin(cluster::demote(call)),
         Action::TransferLeader => Box::pin(cluster::transfer_leader(call)),
         Action::RemoveMember => Box::pin(cluster::remove(call)),
+        Action::ShowShares => Box::pin(shares::show(call)),
+        Action::Prefetch => Box::pin(shares::prefetch(call, body)),
     }
 }
 

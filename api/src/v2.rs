@@ -6,6 +6,7 @@ pub(crate) mod image_data;
 pub(crate) mod images;
 pub(crate) mod info;
 pub(crate) mod schemas;
+pub(crate) mod shares;
 pub(crate) mod tags;
 
 use axum::body::Body;

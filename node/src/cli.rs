@@ -30,6 +30,9 @@ pub enum Command {
     /// Form a cluster, join one, look at it, change it
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// See where images are and have them fetched ahead; for everything else, use Glance's clients
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// Look at settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -74,6 +77,36 @@ pub enum ClusterCommand {
         /// Settings
         #[command(flatten)]
         options: ServeOptions,
+    },
+}
+
+/// What operators do with images that Glance's clients have no word for.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Show how much of an image each node has
+    Where {
+        /// The image's id
+        image: String,
+        /// Follow the nodes that fetch it, with a progress bar each, until they have it
+        #[arg(long)]
+        watch: bool,
+        /// Which node to ask
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
+    /// Have the node that is asked fetch an image, before anybody wants it there
+    Prefetch {
+        /// The image's id
+        image: String,
+        /// Have all nodes of this site fetch it instead
+        #[arg(long, value_name = "NAME")]
+        site: Option<String>,
+        /// Wait until they have it, with a progress bar each
+        #[arg(long)]
+        wait: bool,
+        /// Which node to ask
+        #[command(flatten)]
+        admin: AdminOptions,
     },
 }
 

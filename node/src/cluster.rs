@@ -3,7 +3,6 @@
 //! `init`, `join` and `recover` open the data directory of a node that does not run. The others are
 //! requests to the API of one that does.
 
-mod client;
 mod table;
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -14,10 +13,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use crate::cli::{AdminOptions, ClusterCommand, MemberOptions, ServeOptions, TokenOptions};
+use crate::client::Client;
 use crate::config::Settings;
 use crate::peers::{Search, join};
 use crate::surroundings::Surroundings;
-use client::Client;
 
 /// Carry one command out.
 ///

@@ -6,9 +6,11 @@
 
 mod assemble;
 pub mod cli;
+mod client;
 pub mod cluster;
 pub mod config;
 mod discovery;
+pub mod images;
 mod lock;
 mod maintenance;
 mod peers;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::Parser;
 use peerglass::cli::{Cli, Command, ConfigCommand, ServeOptions};
-use peerglass::{Settings, Surroundings, assemble, check_users, cluster, stop, telemetry};
+use peerglass::{Settings, Surroundings, assemble, check_users, cluster, images, stop, telemetry};
 use tracing::{error, info};
 
 /// A request allocates hundreds of small things, and so does each of its rows in RocksDB, which this serves as well.
@@ -22,6 +22,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Command::Serve(options) => Settings::load(options).map_err(Into::into).and_then(serve),
         Command::Cluster(command) => runtime(0).and_then(|runtime| runtime.block_on(cluster::run(command))),
+        Command::Image(command) => runtime(0).and_then(|runtime| runtime.block_on(images::run(command))),
         Command::Config(ConfigCommand::Print) => {
             print!("{}", Settings::sample());
             Ok(())

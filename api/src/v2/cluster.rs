@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
 use peerglass_catalog::{
-    CONTACTS_MAX, Command, JoinGrant, JoinTicket, NodeEntry, NodeId, NodeRole, Timestamp,
+    CONTACTS_MAX, Command, ImageId, JoinGrant, JoinTicket, NodeEntry, NodeId, NodeRole, Timestamp,
 };
 use peerglass_consensus::{ChangeError, ClusterStatus, MemberStatus};
 use serde_json::{Value, json};
@@ -34,6 +34,10 @@ pub(crate) enum ClusterProblem {
     NoSuchMember(String),
     #[error("Several members have an id that begins with {0}.")]
     Ambiguous(String),
+    #[error("No member is at the site {0:?}; see `cluster status`.")]
+    NoSuchSite(String),
+    #[error("Image {0} has no data.")]
+    NoBytes(ImageId),
     #[error("No member has a peer port. Start the node with --peer-listen ADDRESS:PORT first.")]
     NoPeerPort,
     #[error("{0}.")]
@@ -165,7 +169,7 @@ fn contacts(call: &Call) -> Result<Vec<NodeEntry>, ClusterProblem> {
     if contacts.is_empty() { Err(ClusterProblem::NoPeerPort) } else { Ok(contacts) }
 }
 
-fn text(document: &Value, key: &'static str, default: &str) -> Result<String, ClusterProblem> {
+pub(super) fn text(document: &Value, key: &'static str, default: &str) -> Result<String, ClusterProblem> {
     if document[key].is_null() {
         return Ok(default.to_owned());
     }

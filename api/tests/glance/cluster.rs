@@ -15,6 +15,8 @@ async fn only_administrators_see_and_change_the_cluster() {
         ("POST", "/v2/cluster/members/1/demote"),
         ("POST", "/v2/cluster/members/1/transfer-leader"),
         ("DELETE", "/v2/cluster/members/1"),
+        ("GET", "/v2/cluster/images/1"),
+        ("POST", "/v2/cluster/images/1/prefetch"),
     ] {
         node.user("max").send(method, path, "").await.expect(403);
         node.send(method, path, "").await.expect(401);
@@ -76,4 +78,27 @@ async fn a_stale_answer_says_so_and_a_fresh_one_does_not() {
     // What changes something is never decided on an old state.
     let deleted = node.with("x-peerglass-read", "stale-ok").send("DELETE", &path, "").await.expect(204);
     assert_eq!(deleted.header("x-peerglass-stale"), None);
+}
+
+#[tokio::test]
+async fn a_node_alone_says_which_images_it_has_and_fetches_none() {
+    let node = node().await;
+    let image = node.create(json!({"disk_format": "raw", "container_format": "bare"})).await;
+    let path = format!("/v2/cluster/images/{image}");
+    assert_eq!(node.get(&path).await.expect(200).json()["copies"], json!([]));
+    let json_node = node.with("content-type", "application/json");
+    json_node.send("POST", &format!("{path}/prefetch"), "{}").await.expect(409); // no data yet
+    node.put_file(&image, "bytes").await.expect(204);
+    let said = node.get(&path).await.expect(200).json();
+    assert_eq!(said["size"], 5);
+    assert_eq!(said["copies"][0]["state"], "whole");
+    assert_eq!(said["copies"][0]["pieces"], said["copies"][0]["pieces_of"]);
+    let asked = json_node.send("POST", &format!("{path}/prefetch"), "{}").await.expect(202).json();
+    assert_eq!(asked["nodes"], json!([]));
+    for (bad, status) in
+        [("[]", 400), ("{\"site\": 1}", 400), ("{\"rack\": \"x\"}", 400), ("{\"site\": \"x\"}", 404)]
+    {
+        json_node.send("POST", &format!("{path}/prefetch"), bad).await.expect(status);
+    }
+    node.get("/v2/cluster/images/no-id").await.expect(404);
 }

@@ -21,13 +21,13 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: usize = 16 << 20;
 
 /// A node, and who asks it.
-pub(super) struct Client {
+pub(crate) struct Client {
     authority: String,
     authorization: Option<String>,
 }
 
 impl Client {
-    pub(super) fn new(admin: &AdminOptions) -> anyhow::Result<Self> {
+    pub(crate) fn new(admin: &AdminOptions) -> anyhow::Result<Self> {
         let url: Uri = admin.endpoint.parse().with_context(|| format!("{:?} is no URL", admin.endpoint))?;
         if url.scheme_str() != Some("http") {
             bail!(
@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// The document of a successful answer; `Null` if there is none.
-    pub(super) async fn ask(
+    pub(crate) async fn ask(
         &self,
         method: Method,
         path: &str,
