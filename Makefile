@@ -10,7 +10,7 @@ ARGS ?=
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check fix test-real test-kill test-chaos chaos chaos-mutations bench sample-config
+.PHONY: help run lab test check fix test-real test-kill test-chaos chaos chaos-mutations bench bench-swarm sample-config
 
 help: ## list the targets
 	@awk -F ':.*## '  '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,3 +64,7 @@ bench: ## ratios against nginx, openssl, b3sum and etcd, side by side in one run
 	@deploy/build/debian.sh bench
 	@$(CARGO) build --quiet --release $(LOCKED) -p peerglass-simulations --bin load
 	@binary=$$($(CARGO) --binary) && python3 deploy/bench/bench.py --binary "$$binary" $(ARGS)
+
+bench-swarm: ## one image to many nodes over slow links, against libtorrent (root; ARGS="--shapes 16,6+6"; about 25 minutes)
+	@deploy/build/debian.sh chaos swarm
+	@binary=$$($(CARGO) --binary) && python3 deploy/bench/swarm.py --binary "$$binary" $(ARGS)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install the Debian packages a target needs, if they are missing.
 #
-#   debian.sh SET...      SET is one of: build check clients disk lab chaos bench
+#   debian.sh SET...      SET is one of: build check clients disk lab chaos bench swarm
 #
 # What is present already, from whatever source, is left alone; so this costs nothing on the second run.
 # Uses sudo when not root. On a system without apt it says what is missing and stops.
@@ -17,6 +17,7 @@ packages_of() {
         lab)     echo curl:curl jq:jq apache2-utils:htpasswd python3:python3 util-linux:flock ;;
         chaos)   echo iproute2:ip nftables:nft util-linux:nsenter util-linux:setpriv mount:mount python3:python3 ;;
         bench)   echo nginx-light:nginx wrk:wrk b3sum:b3sum openssl:openssl curl:curl python3:python3 etcd-server:etcd ;;
+        swarm)   echo python3-libtorrent:has_libtorrent curl:curl iproute2:tc ;;
         *)       echo "debian.sh: no such set: $1" >&2; exit 2 ;;
     esac
 }
@@ -31,6 +32,7 @@ has_libclang() {
     return 1
 }
 has_venv() { python3 -c 'import venv, ensurepip' 2>/dev/null || /usr/bin/python3 -c 'import venv, ensurepip' 2>/dev/null; }
+has_libtorrent() { /usr/bin/python3 -c 'import libtorrent' 2>/dev/null; }
 has_certificates() { [ -d /etc/ssl/certs ]; }
 
 [ $# -gt 0 ] || { sed -n '2,/^set -euo/{/^set -euo/d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2; exit 2; }

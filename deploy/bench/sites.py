@@ -1,0 +1,114 @@
+"""Network namespaces with links of a rate, in sites that share an access link each.
+
+Every node has a link to the bridge of its site; sites, if there are several, hang on one more bridge by their access
+links. Rates are enforced both ways by tc's token buckets; a delay between sites needs the kernel's netem, and is left
+out, and said so, where that is missing. Nothing is added to the machine's own namespace. Needs root, `ip` and `tc`.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lab"))
+from network import PREFIX, run  # noqa: E402
+
+SUBNET = "198.18"
+# Of a bucket: a whole burst of the sender passes unsplit, which keeps many nodes cheap on few cores.
+BURST_BYTES = 98_304
+QUEUE_SECONDS = 0.05
+QUEUE_BYTES_MIN = 196_608
+
+
+class Sites:
+    """`counts` nodes in each site, numbered from 0 across all of them, until `remove`."""
+
+    def __init__(self, counts, node_mbit, access_mbit, access_delay_ms):
+        self.base = f"{PREFIX}-{os.getpid()}"
+        self.switch = f"{self.base}-switch"
+        self.site_of = [site for site, count in enumerate(counts) for _ in range(count)]
+        self.node_mbit, self.access_mbit, self.delay_ms = node_mbit, access_mbit, access_delay_ms
+        self.counted = {}
+
+    def build(self):
+        """Make the namespaces and the links. Answers with the delay there is between sites, in milliseconds."""
+        run("ip", "netns", "add", self.switch)
+        sites = sorted(set(self.site_of))
+        for bridge in ["core"] + [f"site{site}" for site in sites]:
+            self._inside("ip", "link", "add", bridge, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
+            self._inside("ip", "link", "set", bridge, "up")
+        delay = self._connect_sites(sites) if len(sites) > 1 else 0
+        for node, site in enumerate(self.site_of):
+            name = self.name(node)
+            run("ip", "netns", "add", name)
+            run("ip", "link", "add", "eth0", "netns", name, "type", "veth", "peer", "name", f"n{node}", "netns", self.switch)
+            self._inside("ip", "link", "set", f"n{node}", "master", f"site{site}", "up")
+            run("ip", "-n", name, "address", "add", f"{self.address(node)}/16", "dev", "eth0")
+            for link in ("lo", "eth0"):
+                run("ip", "-n", name, "link", "set", link, "up")
+            run("ip", "-n", name, "route", "add", "default", "dev", "eth0")
+            shape(name, "eth0", self.node_mbit)
+            shape(self.switch, f"n{node}", self.node_mbit)
+        return delay
+
+    def _connect_sites(self, sites):
+        delay = self.delay_ms
+        for site in sites:
+            self._inside("ip", "link", "add", f"up{site}", "type", "veth", "peer", "name", f"down{site}")
+            self._inside("ip", "link", "set", f"up{site}", "master", f"site{site}", "up")
+            self._inside("ip", "link", "set", f"down{site}", "master", "core", "up")
+            for link in (f"up{site}", f"down{site}"):
+                shape(self.switch, link, self.access_mbit)
+            netem = ("tc", "qdisc", "add", "dev", f"up{site}", "parent", "1:1", "netem", "delay", f"{delay}ms", "limit", "100000")
+            if delay and subprocess.run(("ip", "netns", "exec", self.switch) + netem, capture_output=True).returncode:
+                delay = 0
+        return delay
+
+    def name(self, node):
+        """The namespace of a node."""
+        return f"{self.base}-n{node}"
+
+    def address(self, node):
+        """Where other nodes reach it."""
+        return f"{SUBNET}.{self.site_of[node]}.{node + 1}"
+
+    def within(self, node):
+        """What a command line begins with that runs there, and ends when this script does."""
+        return ("nsenter", f"--net=/run/netns/{self.name(node)}", "setpriv", "--pdeathsig", "KILL", "--")
+
+    def count(self):
+        """Remember what has been sent until now."""
+        self.counted = self._sent()
+
+    def sent(self):
+        """Bytes sent since: by each node, and out of each site."""
+        now = self._sent()
+        since = {link: now[link] - before for link, before in self.counted.items()}
+        nodes = [since[node] for node in range(len(self.site_of))]
+        return nodes, [since[link] for link in sorted(link for link in since if isinstance(link, str))]
+
+    def _sent(self):
+        def counter(namespace, link):
+            path = f"/sys/class/net/{link}/statistics/tx_bytes"
+            return int(run("ip", "netns", "exec", namespace, "cat", path))
+        sent = {node: counter(self.name(node), "eth0") for node in range(len(self.site_of))}
+        if len(set(self.site_of)) > 1:
+            sent |= {f"up{site}": counter(self.switch, f"up{site}") for site in sorted(set(self.site_of))}
+        return sent
+
+    def _inside(self, *command):
+        run("ip", "netns", "exec", self.switch, *command)
+
+    def remove(self):
+        """Remove the namespaces."""
+        for name in [self.switch] + [self.name(node) for node in range(len(self.site_of))]:
+            if os.path.exists(f"/run/netns/{name}"):
+                run("ip", "netns", "del", name)
+
+
+def shape(namespace, link, mbit):
+    """Let a link send so many megabits a second."""
+    rate = mbit * 1_000_000 / 8
+    limit = BURST_BYTES + max(QUEUE_BYTES_MIN, int(rate * QUEUE_SECONDS))
+    run("ip", "netns", "exec", namespace, "tc", "qdisc", "add", "dev", link, "root", "handle", "1:", "tbf",
+        "rate", f"{mbit}mbit", "burst", str(BURST_BYTES), "limit", str(limit))
