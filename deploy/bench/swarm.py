@@ -53,6 +53,7 @@ class Peers:
 
     def __init__(self, sites, folder, image, count):
         self.folder, self.processes = folder, []
+        os.makedirs(folder, exist_ok=True)
         torrent = f"{folder}/torrent"
         subprocess.run(("/usr/bin/python3", HERE / "torrent.py", "make", image, torrent), check=True)
         addresses = ",".join(sites.address(node) for node in range(count))
