@@ -84,7 +84,11 @@ impl Followed {
             return;
         }
         if self.following.len() >= FOLLOWED_MAX && connection.is_none() {
-            return self.waiting.push_back(node);
+            // Once, however often it is met: so there are never more than members.
+            if !self.waiting.contains(&node) {
+                self.waiting.push_back(node);
+            }
+            return;
         }
         let (peers, root) = (Arc::clone(&self.peers), self.root);
         self.listen(node, async move {
