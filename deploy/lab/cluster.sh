@@ -3,7 +3,7 @@
 #
 #   cluster.sh [FOLDER]     data in FOLDER/a, b and c (default ./peerglass-lab); what is there is used again
 #
-# Image API on 127.0.0.1:9292, 9392 and 9492; peer ports 9293, 9393 and 9493 (UDP). A node that is killed
+# Image API on 127.0.0.1:9292, 9392 and 9492; peer ports 9293, 9393 and 9493 (UDP and TCP). A node that is killed
 # stays dead: start it again with the command that is printed. BINARY=PATH runs that program and builds none.
 set -euo pipefail
 

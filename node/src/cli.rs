@@ -198,7 +198,7 @@ pub struct ServeOptions {
 /// How a node and others reach each other.
 #[derive(Clone, Debug, Default, Args)]
 pub struct PeerOptions {
-    /// Address and port for other nodes (UDP) [default: none, this node talks to nobody]
+    /// Address and port for other nodes (UDP and TCP) [default: none, this node talks to nobody]
     #[arg(long, env = "PEERGLASS_PEER_LISTEN", value_name = "ADDRESS:PORT")]
     pub peer_listen: Option<SocketAddr>,
     /// Where other nodes reach that port, if not there

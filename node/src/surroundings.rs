@@ -1,5 +1,6 @@
 //! Everything a node takes from the machine it runs on.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -102,7 +103,7 @@ pub enum MachineError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// The peer port is taken or not ours to bind.
-    #[error("cannot listen for other nodes on {listen} (UDP): {source}")]
+    #[error("cannot listen for other nodes on {listen} (UDP and TCP): {source}")]
     ListenPeers {
         /// The address asked for.
         listen: String,
@@ -116,6 +117,9 @@ pub enum MachineError {
     #[error("cannot draw a random seed: {0}")]
     Seed(#[from] rand::rngs::SysError),
 }
+
+/// Ports tried when any will do.
+const ANY_PORT_TRIES: u32 = 16;
 
 /// The API's port on this machine. Answers leave at once instead of waiting to fill a packet.
 pub type ApiPort = TapIo<TcpListener, fn(&mut TcpStream)>;
@@ -137,7 +141,7 @@ impl Surroundings<ApiPort> {
         #[allow(clippy::disallowed_methods, reason = "this is the seam: below it, listeners are arguments")]
         let api_listener =
             TcpListener::bind(listen).await.map_err(|source| MachineError::Listen { listen, source })?;
-        let peer_socket = bind_peer_port(&settings.cluster.listen)?;
+        let peer_sockets = bind_peer_port(&settings.cluster.listen).await?;
         let data_dir = &settings.storage.data_dir;
         make_private_dir(data_dir)?;
         let lock = DataDirLock::take(data_dir)?;
@@ -147,7 +151,10 @@ impl Surroundings<ApiPort> {
         let discovery = discovery(settings, &key)?;
         let disk = Disk::in_directory(data_dir)?;
         let seed = rand::TryRng::try_next_u64(&mut rand::rngs::SysRng)?;
-        let peers = peer_socket.map(|socket| PeerPort::new(&key, socket, PortChance::System)).transpose()?;
+        let peers = match peer_sockets {
+            Some((udp, tcp)) => Some(PeerPort::new(&key, udp, PortChance::System)?.with_tcp(tcp)),
+            None => None,
+        };
         Ok(Self {
             wall_clock: Arc::new(wall_clock),
             seed,
@@ -170,7 +177,7 @@ impl Surroundings<ApiPort> {
         };
         let data = settings.storage.data_dir.display();
         let nodes = match self.peers.as_ref().and_then(|port| port.local_addr().ok()) {
-            Some(address) => format!("other nodes on {address} (UDP)"),
+            Some(address) => format!("other nodes on {address} (UDP, TCP)"),
             None => "one node".to_owned(),
         };
         format!("ready: image API on http://{api}, data in {data}, {nodes}, {sign_in}")
@@ -178,13 +185,31 @@ impl Surroundings<ApiPort> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "this is the seam: below it, the port is an argument")]
-fn bind_peer_port(listen: &str) -> Result<Option<Arc<dyn AsyncUdpSocket>>, MachineError> {
+async fn bind_peer_port(
+    listen: &str,
+) -> Result<Option<(Arc<dyn AsyncUdpSocket>, TcpListener)>, MachineError> {
     if listen.is_empty() {
         return Ok(None);
     }
     let refused = |source| MachineError::ListenPeers { listen: listen.to_owned(), source };
-    let socket = std::net::UdpSocket::bind(listen).map_err(refused)?;
-    quinn::TokioRuntime.wrap_udp_socket(socket).map(Some).map_err(refused)
+    let mut tries = 0;
+    loop {
+        let udp = std::net::UdpSocket::bind(listen).map_err(refused)?;
+        let address = udp.local_addr().map_err(refused)?;
+        tries += 1;
+        match TcpListener::bind(address).await {
+            Ok(tcp) => {
+                let udp = quinn::TokioRuntime.wrap_udp_socket(udp).map_err(refused)?;
+                return Ok(Some((udp, tcp)));
+            }
+            // Whatever port is free for UDP is asked for, and this one is somebody's for TCP.
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse
+                    && !listen.ends_with(&format!(":{}", address.port()))
+                    && tries < ANY_PORT_TRIES => {}
+            Err(error) => return Err(refused(error)),
+        }
+    }
 }
 
 /// libp2p binds its port itself, later; here is only looked whether it can. Nobody asked for a port that

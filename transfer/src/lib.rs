@@ -11,6 +11,7 @@
 //! `exchange.rs`.
 
 mod chunking;
+mod connection;
 mod directory;
 pub mod disk;
 mod download;
@@ -33,6 +34,7 @@ mod transfer;
 mod upload;
 mod workers;
 
+pub use connection::{Calls, Connection, Io, Stream, Tcp};
 pub use disk::{DirectoryPacks, MemoryPacks, PackDisk, PackFile, PackId, TransferDisk};
 pub use download::Download;
 pub use error::{DiskFailure, DownloadError, OpenError, ReclaimError, UploadError};

@@ -8,6 +8,8 @@ use std::error::Error;
 use peerglass_catalog::NodeId;
 use peerglass_catalog::keyspace::BoxFuture;
 
+use crate::connection::Connection;
+
 /// Where a node is. Equal names are the same place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
@@ -19,7 +21,7 @@ pub struct Place {
 
 /// The other nodes, as the byte path sees them.
 ///
-/// A connection that is handed out twice, or that both sides use to ask, must be given to
+/// A QUIC connection that is handed out twice, or that both sides use to ask, must be given to
 /// [`serve_peer`](crate::Transfer::serve_peer) as well: otherwise what the other side asks on it is
 /// never answered.
 pub trait Peers: Send + Sync + 'static {
@@ -33,7 +35,7 @@ pub trait Peers: Send + Sync + 'static {
     fn place(&self, node: NodeId) -> Place;
 
     /// A connection of ALPN `peerglass-chunks/1` to `peer`: the open one, or a new one.
-    fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<quinn::Connection, PeerError>>;
+    fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>>;
 }
 
 /// Why there is no connection to a peer.

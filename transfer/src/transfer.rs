@@ -11,6 +11,7 @@ use peerglass_catalog::{ManifestRoot, NodeId};
 use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::{JoinError, JoinSet};
 
+use crate::connection::Calls;
 use crate::directory::Directory;
 use crate::disk::TransferDisk;
 use crate::download::{self, Download};
@@ -153,14 +154,14 @@ impl Transfer {
         download::begin(&self.inner, manifest, range).await
     }
 
-    /// Answer what the node `peer` asks over `connection`, until it ends or this node stops. The caller has checked
+    /// Answer what the node `peer` asks over a connection, until it ends or this node stops. The caller has checked
     /// that the peer is a member.
     pub fn serve_peer(
         &self,
-        connection: quinn::Connection,
+        calls: impl Into<Calls>,
         peer: NodeId,
     ) -> impl Future<Output = ()> + Send + 'static {
-        exchange::serve(Arc::clone(&self.inner), connection, peer, std::future::pending())
+        exchange::serve(Arc::clone(&self.inner), calls.into(), peer, std::future::pending())
     }
 
     /// Have `copies` other nodes hold an image that this one holds. Each fetches what it lacks, and says

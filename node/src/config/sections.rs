@@ -94,7 +94,7 @@ section! {
 section! {
     /// This node among others.
     "cluster" => ClusterSection {
-        /// Address and port for other nodes (UDP), such as "10.0.0.1:9293". Empty: this node talks to nobody.
+        /// Address and port for other nodes (UDP and TCP), such as "10.0.0.1:9293". Empty: this node talks to nobody.
         listen: String = String::new(),
         /// Where others reach that port, if not at `listen`: host:port.
         advertise: String = String::new(),

@@ -14,15 +14,18 @@ use std::time::Duration;
 
 use peerglass_catalog::PeerKey;
 use peerglass_consensus::Consensus;
-use peerglass_transfer::Transfer;
+use peerglass_transfer::{Calls, Transfer};
 use quinn::{Connection, Incoming, VarInt};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
 use super::admit::{self, Clock};
 use super::port::{PeerPort, Purpose, caller};
+use super::tcp::Buffered;
 
 /// Handshakes under way from which on callers must prove their address.
 const HANDSHAKES_UNPROVEN_MAX: usize = 64;
@@ -42,6 +45,8 @@ const JOINING_PER_ADDRESS_MAX: usize = 4;
 const DECIDING_MAX: usize = 8;
 /// How often it is looked whether a connected node is still a member.
 const MEMBER_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// Pause when no connection can be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Pause between two lines about whoever was refused.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -86,6 +91,14 @@ impl Doors {
                 incoming = port.endpoint().accept() => match incoming {
                     Some(incoming) => self.take(incoming, &tally, &mut connections),
                     None => break,
+                },
+                accepted = port.accept_tcp() => match accepted {
+                    Ok((stream, from)) => self.take_tcp(port.clone(), stream, from.ip(), &tally, &mut connections),
+                    Err(error) => {
+                        // No more descriptors, as a rule; those that are open end sooner or later.
+                        tracing::warn!(%error, "cannot accept TCP connections of other nodes just now");
+                        sleep(ACCEPT_PAUSE).await;
+                    }
                 },
             }
         }
@@ -166,7 +179,46 @@ impl Doors {
     }
 }
 
+/// The same over TCP, where only image bytes go.
 impl Doors {
+    fn take_tcp(
+        &self,
+        port: PeerPort,
+        stream: TcpStream,
+        address: IpAddr,
+        tally: &Tally,
+        connections: &mut JoinSet<()>,
+    ) {
+        // Whoever is turned away finds the connection closed.
+        let Some(open) = tally.tcp_place(address) else { return };
+        let doors = self.clone();
+        connections.spawn(async move {
+            let greeted = timeout(HANDSHAKE_TIMEOUT, port.greet_tcp(stream)).await;
+            open.tally.locked().handshakes -= 1;
+            match greeted {
+                Ok(Ok((stream, key))) => doors.show_in_tcp(stream, key, &open).await,
+                Ok(Err(error)) => tracing::debug!(%address, %error, "a handshake over TCP failed"),
+                Err(_) => tracing::debug!(%address, "a handshake over TCP took too long"),
+            }
+        });
+    }
+
+    async fn show_in_tcp(self, stream: TlsStream<Buffered>, key: PeerKey, open: &Open) {
+        let Some(member) = self.consensus.member_with(key) else {
+            if let Some(more) = open.tally.may_log() {
+                let remote = open.address;
+                tracing::warn!(peer = %key, %remote, more, "refused a stranger: its key is no member's");
+            }
+            return;
+        };
+        let Ok(Ok(calls)) = timeout(HANDSHAKE_TIMEOUT, Calls::over_tcp(stream)).await else { return };
+        tokio::select! {
+            biased;
+            () = self.transfer.serve_peer(calls, member) => {}
+            () = self.gone(key) => {}
+        }
+    }
+
     /// Resolves when `key` is no member's any more.
     async fn gone(&self, key: PeerKey) {
         while self.consensus.member_with(key).is_some() {
@@ -178,6 +230,18 @@ impl Doors {
 impl Tally {
     fn locked(&self) -> std::sync::MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place for a connection over TCP, as long as there are any. Its handshake is counted as under way.
+    fn tcp_place(&self, address: IpAddr) -> Option<Open> {
+        let mut counts = self.locked();
+        let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
+        if of_address >= CONNECTIONS_PER_ADDRESS_MAX || counts.handshakes >= HANDSHAKES_MAX {
+            return None;
+        }
+        counts.handshakes += 1;
+        counts.by_address.insert(address, of_address + 1);
+        Some(Open { tally: self.clone(), address })
     }
 
     fn join_place(&self, address: IpAddr) -> Option<Joining> {

@@ -7,17 +7,20 @@ use std::time::Duration;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{NodeEntry, NodeId};
 use peerglass_consensus::Consensus;
-use peerglass_transfer::{PeerError, Peers, Place, Transfer, WeakTransfer};
-use quinn::Connection;
+use peerglass_transfer::{Connection, PeerError, Peers, Place, Transfer, WeakTransfer};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::dial::Dialer;
-use super::port::Purpose;
+use super::port::{DialError, Purpose};
 
 /// Pause before a node that could not be reached is dialled again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+/// How long TCP is tried before QUIC, which costs more processor time.
+const TCP_TRIED_FOR: Duration = Duration::from_millis(500);
+/// How long a node that was reached by QUIC alone is not tried by TCP again.
+const TCP_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// One connection to each other node, opened when it is wanted.
 pub(crate) struct BytePeers {
@@ -38,6 +41,8 @@ struct Answers {
 struct Slot {
     connection: Option<Connection>,
     not_before: Option<Instant>,
+    /// TCP did not work and QUIC did.
+    no_tcp_before: Option<Instant>,
 }
 
 impl BytePeers {
@@ -65,7 +70,7 @@ impl BytePeers {
         drop(self.answers.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    fn serve(&self, connection: Connection, peer: NodeId) {
+    fn serve(&self, connection: quinn::Connection, peer: NodeId) {
         if let Some(answers) = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
             while answers.tasks.try_join_next().is_some() {}
             if let Some(transfer) = answers.transfer.upgrade() {
@@ -79,7 +84,7 @@ impl BytePeers {
         let slots = &self.slots;
         let slot = Arc::clone(slots.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default());
         let mut slot = slot.lock().await;
-        if let Some(open) = slot.connection.as_ref().filter(|open| open.close_reason().is_none()) {
+        if let Some(open) = slot.connection.as_ref().filter(|open| !open.is_closed()) {
             return Ok(open.clone());
         }
         let unreachable =
@@ -88,10 +93,9 @@ impl BytePeers {
             return Err(unreachable("it could not be reached a moment ago".into()));
         }
         // Whoever asked may have lost interest by now and drop this: that says nothing of the peer.
-        *slot = Slot::default();
-        match self.dialer.connect(&entry, Purpose::Chunks).await {
+        *slot = Slot { no_tcp_before: slot.no_tcp_before, ..Slot::default() };
+        match self.dial(peer, &entry, &mut slot).await {
             Ok(connection) => {
-                self.serve(connection.clone(), peer);
                 slot.connection = Some(connection.clone());
                 Ok(connection)
             }
@@ -100,6 +104,42 @@ impl BytePeers {
                 Err(unreachable(Box::new(error)))
             }
         }
+    }
+}
+
+/// How a connection for image bytes comes about.
+impl BytePeers {
+    /// Over TCP where that is possible, else over QUIC.
+    async fn dial(&self, peer: NodeId, entry: &NodeEntry, slot: &mut Slot) -> Result<Connection, DialError> {
+        let may_try = slot.no_tcp_before.is_none_or(|not_before| Instant::now() >= not_before);
+        if !self.dialer.has_tcp() || !may_try {
+            return self.dial_quic(peer, entry).await;
+        }
+        if let Ok(Ok(connection)) = timeout(TCP_TRIED_FOR, self.dial_tcp(entry)).await {
+            return Ok(connection);
+        }
+        let quic = self.dial_quic(peer, entry).await;
+        if quic.is_ok() {
+            tracing::debug!(peer = peer.0, "no TCP: image bytes go over QUIC");
+            slot.no_tcp_before = Some(Instant::now() + TCP_RETRY_AFTER);
+        }
+        quic
+    }
+
+    async fn dial_quic(&self, peer: NodeId, entry: &NodeEntry) -> Result<Connection, DialError> {
+        let connection = self.dialer.connect(entry, Purpose::Chunks).await?;
+        self.serve(connection.clone(), peer);
+        Ok(connection.into())
+    }
+
+    async fn dial_tcp(&self, entry: &NodeEntry) -> Result<Connection, DialError> {
+        let stream = self.dialer.connect_tcp(entry).await?;
+        let (connection, carry) = Connection::over_tcp(stream).await?;
+        match &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(answers) => drop(answers.tasks.spawn(carry)),
+            None => return Err(DialError::Timeout),
+        }
+        Ok(connection)
     }
 }
 

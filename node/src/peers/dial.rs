@@ -3,6 +3,7 @@
 //! A node that was seen elsewhere than the catalog says is tried there as well. Wherever it answers, it has
 //! to prove its key, so a false sighting costs a packet and nothing else.
 
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,8 +14,10 @@ use peerglass_consensus::Dial;
 use quinn::Connection;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
+use tokio_rustls::TlsStream;
 
 use super::port::{DialError, PeerPort, Purpose};
+use super::tcp::Buffered;
 use crate::discovery::Sightings;
 
 /// How long the address of the catalog is tried alone. Most callers wait for a second in all.
@@ -33,23 +36,53 @@ impl Dialer {
         Self { port, sightings }
     }
 
+    /// Whether [`connect_tcp`](Self::connect_tcp) may work at all.
+    pub(crate) fn has_tcp(&self) -> bool {
+        self.port.has_tcp()
+    }
+
     /// A new connection to `node`.
     pub(crate) async fn connect(&self, node: &NodeEntry, purpose: Purpose) -> Result<Connection, DialError> {
+        let (port, key) = (self.port.clone(), node.key);
+        self.at_each(node, move |address| {
+            let port = port.clone();
+            async move { port.dial(key, address, purpose).await }
+        })
+        .await
+    }
+
+    /// A new connection to `node` for image bytes, over TCP.
+    pub(crate) async fn connect_tcp(&self, node: &NodeEntry) -> Result<TlsStream<Buffered>, DialError> {
+        let (port, key) = (self.port.clone(), node.key);
+        self.at_each(node, move |address| {
+            let port = port.clone();
+            async move { port.dial_tcp(key, address).await }
+        })
+        .await
+    }
+
+    /// Dial wherever the node may be, until it answers somewhere.
+    async fn at_each<T: Send + 'static, F>(
+        &self,
+        node: &NodeEntry,
+        dial: impl Fn(SocketAddr) -> F + Clone + Send + Sync + 'static,
+    ) -> Result<T, DialError>
+    where
+        F: Future<Output = Result<T, DialError>> + Send + 'static,
+    {
         let seen = self.sightings.of(node.key);
         if seen.is_empty() {
-            let address = resolve(&node.address).await?;
-            return self.port.dial(node.key, address, purpose).await;
+            return dial(resolve(&node.address).await?).await;
         }
         // Those that lose end when this is dropped.
         let mut dials = JoinSet::new();
         for (at, address) in std::iter::once(node.address.clone()).chain(seen).enumerate() {
-            let (port, key) = (self.port.clone(), node.key);
+            let dial = dial.clone();
             dials.spawn(async move {
                 if at > 0 {
                     sleep(HEAD_START).await;
                 }
-                let address = resolve(&address).await?;
-                port.dial(key, address, purpose).await
+                dial(resolve(&address).await?).await
             });
         }
         let mut failure = DialError::Timeout;

@@ -1,4 +1,5 @@
-//! The peer port: one UDP port for everything nodes say to each other.
+//! The peer port: one UDP port for everything nodes say to each other, and the TCP port of the same number
+//! for image bytes, where there is one.
 //!
 //! What a connection is for is its ALPN. Every limit that a stranger can reach is set here: handshakes,
 //! buffers, streams, windows, idle time. Keys for stateless resets and connection ids come from the
@@ -16,14 +17,13 @@ use quinn::{
     IdleTimeout, ServerConfig, TransportConfig, VarInt,
 };
 use quinn_proto::{HashedConnectionIdGenerator, TimeSource};
-use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
-use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsStream;
 
 use super::certificate::{self, CertificateError, Certified, owner};
 use super::key::NodeKey;
-use super::verifier::PeerVerifier;
+use super::{tcp, tls};
 
 /// What a connection between nodes is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +108,9 @@ pub enum DialError {
     /// No connection came about.
     #[error("no connection: {0}")]
     Connection(#[from] quinn::ConnectionError),
+    /// None came about over TCP.
+    #[error("no connection over TCP: {0}")]
+    Tcp(#[from] std::io::Error),
     /// It took too long.
     #[error("no connection within {DIAL_TIMEOUT:?}")]
     Timeout,
@@ -138,6 +141,7 @@ pub struct PeerPort {
     provider: Arc<CryptoProvider>,
     certified: Arc<Certified>,
     transport: Arc<TransportConfig>,
+    tcp: Option<Arc<TcpListener>>,
     first_ids: Option<Arc<Mutex<SeededIds>>>,
 }
 
@@ -150,7 +154,7 @@ impl PeerPort {
     ) -> Result<Self, PortError> {
         let certified = Arc::new(certificate::make(key)?);
         let transport = Arc::new(transport());
-        let provider = fast_ciphers(chance.provider());
+        let provider = tls::fast_ciphers(chance.provider());
         let mut server = server_config(Arc::clone(&provider), key, &certified)?;
         server.transport_config(Arc::clone(&transport));
         let reset_key = key.derive("peerglass 2026-11-24 stateless reset key");
@@ -173,7 +177,12 @@ impl PeerPort {
         }
         let runtime = Arc::new(quinn::TokioRuntime);
         let endpoint = Endpoint::new_with_abstract_socket(endpoint, Some(server), socket, runtime)?;
-        Ok(Self { endpoint, provider, certified, transport, first_ids })
+        Ok(Self { endpoint, provider, certified, transport, tcp: None, first_ids })
+    }
+
+    /// Accept connections for image bytes at `listener` as well, and try TCP first for those that are dialled.
+    pub fn with_tcp(self, listener: TcpListener) -> Self {
+        Self { tcp: Some(Arc::new(listener)), ..self }
     }
 
     /// The address it is bound to.
@@ -209,6 +218,49 @@ impl PeerPort {
     }
 }
 
+/// The side of TCP, for image bytes alone.
+impl PeerPort {
+    /// Where connections come from; never, where there is no TCP.
+    pub(super) async fn accept_tcp(&self) -> std::io::Result<(TcpStream, SocketAddr)> {
+        match &self.tcp {
+            Some(listener) => listener.accept().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Whether TCP is to be tried.
+    pub(super) fn has_tcp(&self) -> bool {
+        self.tcp.is_some()
+    }
+
+    /// Shake hands with whoever opened `stream`. Answers with who it proved to be.
+    pub(super) async fn greet_tcp(
+        &self,
+        stream: TcpStream,
+    ) -> Result<(TlsStream<tcp::Buffered>, PeerKey), DialError> {
+        let alpns = [Purpose::Chunks.alpn()];
+        let tls = tls::server(Arc::clone(&self.provider), &self.certified, &alpns).map_err(PortError::Tls)?;
+        Ok(tcp::greet(stream, tls).await?)
+    }
+
+    /// Connect to `peer` at `address` over TCP, and to nobody else who may answer there.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers within a second or somebody else does.
+    pub(super) async fn dial_tcp(
+        &self,
+        peer: PeerKey,
+        address: SocketAddr,
+    ) -> Result<TlsStream<tcp::Buffered>, DialError> {
+        let alpn = Purpose::Chunks.alpn();
+        let tls = tls::client(Arc::clone(&self.provider), &self.certified, peer, alpn);
+        let tls = tls.map_err(PortError::Tls)?;
+        let dialled = tokio::time::timeout(DIAL_TIMEOUT, tcp::dial(address, tls)).await;
+        Ok(dialled.map_err(|_| DialError::Timeout)??)
+    }
+}
+
 /// Who called, and what for, of a connection that was accepted.
 pub(super) fn caller(connection: &Connection) -> Option<(PeerKey, Purpose)> {
     let handshake = connection.handshake_data()?;
@@ -228,23 +280,13 @@ impl TimeSource for NoTime {
     }
 }
 
-/// With the ciphers in the order that is fastest for many small packets.
-fn fast_ciphers(provider: CryptoProvider) -> Arc<CryptoProvider> {
-    let cipher_suites = vec![TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384];
-    Arc::new(CryptoProvider { cipher_suites, ..provider })
-}
-
 fn server_config(
     provider: Arc<CryptoProvider>,
     key: &NodeKey,
     certified: &Certified,
 ) -> Result<ServerConfig, PortError> {
-    let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(PeerVerifier::anybody())
-        .with_cert_resolver(resolver(certified)?);
-    tls.alpn_protocols = Purpose::ALL.into_iter().map(|purpose| purpose.alpn().to_vec()).collect();
-    tls.send_tls13_tickets = 0;
+    let alpns = Purpose::ALL.map(Purpose::alpn);
+    let tls = tls::server(provider, certified, &alpns)?;
     let tls = Arc::new(QuicServerConfig::try_from(tls)?);
     let token_key = key.derive("peerglass 2026-11-24 address token key");
     let token_key = ring::hkdf::Salt::new(ring::hkdf::HKDF_SHA256, &[]).extract(&token_key);
@@ -256,25 +298,13 @@ fn server_config(
     Ok(config)
 }
 
-/// rustls itself would refuse the certificate, because libp2p's extension is critical and not its own.
-fn resolver(certified: &Certified) -> Result<Arc<SingleCertAndKey>, PortError> {
-    let key = rustls::crypto::ring::sign::any_eddsa_type(&certified.key)?;
-    Ok(Arc::new(CertifiedKey::new(vec![certified.certificate.clone()], key).into()))
-}
-
 fn client_config(
     provider: Arc<CryptoProvider>,
     certified: &Certified,
     peer: PeerKey,
     purpose: Purpose,
 ) -> Result<ClientConfig, PortError> {
-    let mut tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .dangerous() // rustls calls every verifier of one's own so
-        .with_custom_certificate_verifier(PeerVerifier::only(peer))
-        .with_client_cert_resolver(resolver(certified)?);
-    tls.alpn_protocols = vec![purpose.alpn().to_vec()];
-    tls.resumption = Resumption::disabled();
+    let tls = tls::client(provider, certified, peer, purpose.alpn())?;
     Ok(ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?)))
 }
 

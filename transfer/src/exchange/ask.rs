@@ -10,7 +10,6 @@
 //!
 //! Whether a blob has the digest it was asked for by (`sources`).
 
-use std::error::Error;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -19,12 +18,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
-use quinn::{Connection, ReadExactError, RecvStream, SendStream};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::survey::Share;
 use super::wire::{self, Answer, Breach, HoldRefusal, News, Request};
+use crate::connection::{Broken, Connection, Receiving};
 use crate::peers::{PeerError, Peers};
 
 /// How long a peer may be silent while it owes an answer: longer than any queue or retransmission of
@@ -70,11 +69,7 @@ pub(crate) enum AskError {
     Silent,
     /// The stream or the connection ended.
     #[error("the connection broke: {0}")]
-    Lost(#[source] Box<dyn Error + Send + Sync>),
-}
-
-fn lost(error: impl Error + Send + Sync + 'static) -> AskError {
-    AskError::Lost(Box::new(error))
+    Lost(#[source] Broken),
 }
 
 /// What came of asking a peer to hold a manifest.
@@ -106,7 +101,7 @@ pub(crate) async fn on_a_link<T, F: Future<Output = Result<T, AskError>>>(
 
 /// News of one manifest from one peer.
 pub(crate) struct Following {
-    stream: RecvStream,
+    stream: Receiving,
     first: Option<News>,
 }
 
@@ -117,20 +112,20 @@ impl Following {
             return Ok(first);
         }
         let mut head = [0; 4];
-        if let Err(error) = self.stream.read_exact(&mut head).await {
-            return match error {
-                // A node that stops lets its streams end where they are.
-                ReadExactError::FinishedEarly(0) => Err(lost(ReadExactError::FinishedEarly(0))),
-                ReadExactError::FinishedEarly(_) => Err(Breach::EndsEarly.into()),
-                ReadExactError::ReadError(error) => Err(lost(error)),
-            };
-        }
+        fill(&mut self.stream, &mut head).await?;
         let mut frame = vec![0; wire::frame_len(head)?];
         // The rest of a frame comes with its head, or the connection is as good as broken.
-        let rest = timeout(SILENCE_MAX, self.stream.read_exact(&mut frame)).await;
-        rest.map_err(|_| AskError::Silent)?.map_err(lost)?;
+        timeout(SILENCE_MAX, fill(&mut self.stream, &mut frame)).await.map_err(|_| AskError::Silent)??;
         Ok(wire::message(&frame)?)
     }
+}
+
+async fn fill(stream: &mut Receiving, mut buffer: &mut [u8]) -> Result<(), AskError> {
+    while !buffer.is_empty() {
+        let read = stream.read(buffer).await.map_err(AskError::Lost)?.ok_or(Breach::EndsEarly)?;
+        buffer = &mut buffer[read..];
+    }
+    Ok(())
 }
 
 /// A connection to one peer, for one purpose.
@@ -223,18 +218,12 @@ impl Link {
     }
 
     /// Open a stream and send `request` on it.
-    async fn ask(&self, request: &Request) -> Result<RecvStream, AskError> {
-        let send = async {
-            let (mut send, receive): (SendStream, RecvStream) =
-                self.connection.open_bi().await.map_err(lost)?;
-            send.write_all(&wire::frame(request)).await.map_err(lost)?;
-            send.finish().map_err(lost)?;
-            Ok(receive)
-        };
-        self.unless_silent(send).await?
+    async fn ask(&self, request: &Request) -> Result<Receiving, AskError> {
+        let asked = self.unless_silent(self.connection.ask(wire::frame(request))).await?;
+        asked.map_err(AskError::Lost)
     }
 
-    async fn frame<T: DeserializeOwned>(&self, stream: &mut RecvStream) -> Result<T, AskError> {
+    async fn frame<T: DeserializeOwned>(&self, stream: &mut Receiving) -> Result<T, AskError> {
         let mut head = [0; 4];
         self.fill(stream, &mut head).await?;
         let mut frame = vec![0; wire::frame_len(head)?];
@@ -242,7 +231,7 @@ impl Link {
         Ok(wire::message(&frame)?)
     }
 
-    async fn blob(&self, stream: &mut RecvStream, want: WantLen) -> Result<Option<Bytes>, AskError> {
+    async fn blob(&self, stream: &mut Receiving, want: WantLen) -> Result<Option<Bytes>, AskError> {
         let mut head = [0; 4];
         self.fill(stream, &mut head).await?;
         let len = u32::from_be_bytes(head);
@@ -272,9 +261,9 @@ impl Link {
         Ok(Some(bytes.into()))
     }
 
-    async fn fill(&self, stream: &mut RecvStream, mut buffer: &mut [u8]) -> Result<(), AskError> {
+    async fn fill(&self, stream: &mut Receiving, mut buffer: &mut [u8]) -> Result<(), AskError> {
         while !buffer.is_empty() {
-            let read = self.unless_silent(stream.read(buffer)).await?.map_err(lost)?;
+            let read = self.unless_silent(stream.read(buffer)).await?.map_err(AskError::Lost)?;
             let read = read.ok_or(Breach::EndsEarly)?;
             self.heard_ms.fetch_max(self.now_ms(), Ordering::Relaxed);
             buffer = &mut buffer[read..];
@@ -282,8 +271,8 @@ impl Link {
         Ok(())
     }
 
-    async fn end(&self, stream: &mut RecvStream) -> Result<(), AskError> {
-        match self.unless_silent(stream.read(&mut [0])).await?.map_err(lost)? {
+    async fn end(&self, stream: &mut Receiving) -> Result<(), AskError> {
+        match self.unless_silent(stream.read(&mut [0])).await?.map_err(AskError::Lost)? {
             None => Ok(()),
             Some(_) => Err(Breach::TrailingBytes.into()),
         }

@@ -14,14 +14,16 @@ use futures::future::{AbortHandle, abortable};
 use futures::stream::FuturesUnordered;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{ManifestRoot, NodeId};
-use quinn::Connection;
 
 use super::ask::{AskError, Following, Link, on_a_link};
 use super::wire::News;
+use crate::connection::Connection;
 use crate::peers::{Peers, Place};
 
 /// Peers followed at once: each is a stream, and its news cost a message a piece.
 const FOLLOWED_MAX: usize = 64;
+/// Peers left at once for others.
+const LEFT_AT_ONCE: usize = 16;
 
 /// What was heard of a peer.
 pub(super) enum Heard {
@@ -72,7 +74,7 @@ impl Followed {
 
     /// Follow every candidate that is not followed.
     pub(super) fn everybody(&mut self) {
-        self.waiting.clear();
+        self.waiting.retain(|node| !self.banned.contains(node));
         for node in self.peers.candidates() {
             self.also(node, None);
         }
@@ -119,6 +121,17 @@ impl Followed {
         if let Some(waiting) = self.waiting.pop_front() {
             self.also(waiting, None);
         }
+    }
+
+    /// Leave some for some that wait, if there are any: nobody who is followed has had anything for a while.
+    pub(super) fn make_room(&mut self) -> Vec<NodeId> {
+        let count = self.waiting.len().min(LEFT_AT_ONCE);
+        let left: Vec<NodeId> = self.following.keys().copied().take(count).collect();
+        for node in &left {
+            self.leave(*node);
+            self.waiting.push_back(*node);
+        }
+        left
     }
 
     /// How to ask a peer that is followed.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use peerglass_catalog::{ManifestRoot, NodeId};
-use quinn::Connection;
 
 use super::pulls::follow;
 use super::wire::HoldRefusal;
+use crate::connection::Connection;
 use crate::error::DownloadError;
 use crate::ledger::RootGuard;
 use crate::store::whole_and_sound;
@@ -19,7 +19,7 @@ const PULLS_TRIED: usize = 2;
 pub(super) async fn hold(
     transfer: Arc<Inner>,
     root: ManifestRoot,
-    asker: (NodeId, Connection),
+    asker: (NodeId, Option<Connection>),
 ) -> Result<RootGuard, HoldRefusal> {
     let guard = RootGuard::new(Arc::clone(&transfer.store.ledger), root);
     for _ in 0..PULLS_TRIED {
@@ -27,7 +27,7 @@ pub(super) async fn hold(
             return Ok(guard);
         }
         let pull = follow(&transfer, root, 0)?;
-        pull.meet(asker.0, Some(asker.1.clone()));
+        pull.meet(asker.0, asker.1.clone());
         match pull.ended().await {
             // Guarded since before it began, so it is held as it was committed.
             Ok(()) => return Ok(guard),

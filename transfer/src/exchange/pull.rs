@@ -87,6 +87,7 @@ pub(super) async fn run(
     says: &watch::Sender<View>,
 ) -> Result<(), PullError> {
     let Ok(_slot) = transfer.pulls.slots.acquire().await else { return Err(PullError::Stopped) };
+    says.send_modify(|view| view.begun = true);
     let gather = Gather::new(transfer, Arc::clone(&pull.progress));
     let (gather, mut held) = held_blobs(transfer, gather, vec![root.0]).await?;
     let (mut heard, mut rounds) = (Vec::new(), Rounds::new(root));
@@ -137,7 +138,8 @@ async fn fetch_root(
             biased;
             () = pull.nudge.notified() => continue,
             () = rounds::at(pause) => {
-                rounds.paused(followed)?;
+                let left = rounds.paused(followed)?;
+                heard.retain(|(of, _)| !left.contains(of));
                 continue;
             }
             next = followed.next() => next,

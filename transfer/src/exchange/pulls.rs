@@ -13,13 +13,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peerglass_catalog::manifest::Root;
 use peerglass_catalog::{ManifestRoot, NodeId};
-use quinn::Connection;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::follow::Followed;
 use super::having::Having;
 use super::pull;
 use super::wire::HoldRefusal;
+use crate::connection::Connection;
 use crate::gather::Progress;
 use crate::ledger::RootGuard;
 use crate::transfer::Inner;
@@ -33,6 +33,8 @@ const PULLS_WAITING_MAX: usize = 256;
 /// How far a pull is.
 #[derive(Clone, Default)]
 pub(crate) struct View {
+    /// It has a place among those that receive.
+    pub(crate) begun: bool,
     /// Once it is known.
     pub(crate) root: Option<Arc<Root>>,
     /// Bytes received.

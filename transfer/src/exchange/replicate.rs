@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::ask::{Holding, Link, on_a_link};
 use super::serve;
+use crate::connection::Connection;
 use crate::error::DownloadError;
 use crate::ledger::RootGuard;
 use crate::peers::Peers;
@@ -85,11 +86,13 @@ async fn ask(
     root: ManifestRoot,
 ) -> (NodeId, bool) {
     let hold = |link: Arc<Link>| async move {
-        // It fetches over this connection, which nobody else may be serving. What it has begun to fetch
-        // is given to it to the end, so this outlives the request.
+        // Over QUIC it fetches by this connection, which nobody else may be serving. What it has begun to
+        // fetch is given to it to the end, so this outlives the request.
         let (asking, asked) = oneshot::channel::<()>();
         let until = async move { drop(asked.await) };
-        transfer.spawn(serve::connection(Arc::clone(transfer), link.connection().clone(), node, until));
+        if let Connection::Quic(connection) = link.connection().clone() {
+            transfer.spawn(serve::connection(Arc::clone(transfer), connection.into(), node, until));
+        }
         let holding = link.hold(root).await;
         drop(asking);
         holding

@@ -7,7 +7,6 @@
 //!   [`READ_AHEAD_PER_CONNECTION`] of its answers are in memory; others wait in the connection.
 //! * Whatever the other side sends, it gets an answer or a reset stream, within a bounded time.
 
-use std::error::Error;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +15,6 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
-use quinn::{Connection, RecvStream, SendStream, VarInt};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 
@@ -25,25 +23,23 @@ use super::hold;
 use super::outbox::TURN_TIME;
 use super::wire::{self, Answer, Breach, Request};
 use super::{survey, tell};
+use crate::connection::{Broken, Calls, Connection, REQUESTS_MAX, Receiving, Sending};
 use crate::error::{DiskFailure, DownloadError};
 use crate::segment::SEGMENT_BYTES;
 use crate::store::BlobReader;
 use crate::transfer::Inner;
 
-/// Requests of one connection answered at once: all that an honest node has in flight.
-pub(crate) const REQUESTS_MAX: usize = 64;
 /// Mebibytes of answers in memory, of all connections.
 pub(crate) const READ_AHEAD: usize = 64;
 /// Mebibytes of answers in memory, of one connection: one peer that does not read must not take them all.
 pub(crate) const READ_AHEAD_PER_CONNECTION: usize = 16;
+/// Answers of one connection that wait for their turn or are being sent: as many as a plan asks one peer for.
+const TURNS_PER_CONNECTION: usize = 16;
 /// How long a request may take to arrive: it is one packet, or a few dozen.
 const REQUEST_ARRIVES: Duration = Duration::from_secs(10);
 /// How long an answer may wait without one byte being taken. Longer than the other side is patient, for
 /// the many streams of a slow link.
 const TAKEN_WITHIN: Duration = Duration::from_secs(30);
-
-/// The stream's request was not answered; the code means nothing to the other side.
-const GIVEN_UP: VarInt = VarInt::from_u32(1);
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -53,7 +49,7 @@ pub(super) enum ServeError {
     #[error("it neither sends nor receives")]
     Silent,
     #[error("the connection broke: {0}")]
-    Lost(#[source] Box<dyn Error + Send + Sync>),
+    Lost(#[source] Broken),
     #[error(transparent)]
     Disk(DiskFailure),
     #[error("this node is stopping")]
@@ -63,35 +59,34 @@ pub(super) enum ServeError {
     Unheard,
 }
 
-fn lost(error: impl Error + Send + Sync + 'static) -> ServeError {
-    ServeError::Lost(Box::new(error))
-}
-
 /// Answer the requests of one connection until it ends or the node stops. After `until` no new one is
 /// taken up.
 pub(crate) async fn connection(
     transfer: Arc<Inner>,
-    connection: Connection,
+    mut calls: Calls,
     peer: NodeId,
     until: impl Future<Output = ()>,
 ) {
     let mut ending = transfer.ending.subscribe();
     let mut until = std::pin::pin!(until);
     let read_ahead = Semaphore::new(READ_AHEAD_PER_CONNECTION);
+    let places = Semaphore::new(TURNS_PER_CONNECTION);
+    let back = calls.back();
     let mut answers = FuturesUnordered::new();
     let mut open = true;
     while open || !answers.is_empty() {
+        let has_room = answers.len() < REQUESTS_MAX;
         tokio::select! {
             biased;
             _ = ending.wait_for(|ending| *ending) => return,
             () = &mut until, if open => open = false,
             Some(()) = answers.next() => {}
-            accepted = connection.accept_bi(), if open && answers.len() < REQUESTS_MAX => match accepted {
-                Ok((send, receive)) => {
-                    let request = Served { transfer: &transfer, connection: &connection, peer, read_ahead: &read_ahead };
-                    answers.push(request.serve(send, receive));
+            call = calls.next(has_room), if open => match call {
+                Some((send, receive)) => {
+                    let served = Served { transfer: &transfer, back: back.as_ref(), peer, read_ahead: &read_ahead, places: &places };
+                    answers.push(served.serve(send, receive));
                 }
-                Err(_) => open = false,
+                None => open = false,
             },
         }
     }
@@ -100,22 +95,22 @@ pub(crate) async fn connection(
 /// What answering one request works with.
 struct Served<'a> {
     transfer: &'a Arc<Inner>,
-    connection: &'a Connection,
+    /// How to ask back.
+    back: Option<&'a Connection>,
     peer: NodeId,
     read_ahead: &'a Semaphore,
+    /// To wait for one's turn.
+    places: &'a Semaphore,
 }
 
 impl Served<'_> {
-    async fn serve(self, mut send: SendStream, mut receive: RecvStream) {
+    async fn serve(self, mut send: Sending, mut receive: Receiving) {
         if let Err(error) = self.answer(&mut send, &mut receive).await {
-            tracing::debug!(peer = %self.connection.remote_address(), %error, "a request was not answered");
-            // Either fails only if the stream has ended already.
-            drop(send.reset(GIVEN_UP));
-            drop(receive.stop(GIVEN_UP));
+            tracing::debug!(peer = self.peer.0, %error, "a request was not answered");
         }
     }
 
-    async fn answer(&self, send: &mut SendStream, receive: &mut RecvStream) -> Result<(), ServeError> {
+    async fn answer(&self, send: &mut Sending, receive: &mut Receiving) -> Result<(), ServeError> {
         let request =
             timeout(REQUEST_ARRIVES, read_request(receive)).await.map_err(|_| ServeError::Silent)??;
         match request {
@@ -141,13 +136,13 @@ impl Served<'_> {
             }
             Request::Follow { root } => tell::tell(self.transfer, send, root, self.peer).await?,
         }
-        send.finish().map_err(lost)
+        send.finish().map_err(ServeError::Lost)
     }
 
     /// Send blobs, when it is their turn, and wait until they have arrived.
     async fn blobs(
         &self,
-        send: &mut SendStream,
+        send: &mut Sending,
         root: ManifestRoot,
         digests: Vec<Digest>,
     ) -> Result<(), ServeError> {
@@ -169,6 +164,8 @@ impl Served<'_> {
         };
         let sizes =
             self.transfer.workers.run(sizes).await.map_err(ServeError::Disk)?.map_err(ServeError::Disk)?;
+        // Before it counts as something to send: one peer that waits for much must not make others wait.
+        let _place = self.places.acquire().await.map_err(|_| ServeError::Stopped)?;
         let bytes = sizes.iter().map(|(_, size)| *size as u64).sum();
         let mut turn = self.transfer.outbox.turn(bytes).await;
         let began = Instant::now();
@@ -190,11 +187,11 @@ impl Served<'_> {
                 }
             }
         }
-        send.finish().map_err(lost)?;
+        send.finish().map_err(ServeError::Lost)?;
         // Only what has arrived leaves room for others. Whether it has is the other side's business.
-        if timeout_at(began + TURN_TIME, send.stopped()).await.is_err() {
+        if timeout_at(began + TURN_TIME, send.taken()).await.is_err() {
             turn.pass_on();
-            let _ = timeout(TAKEN_WITHIN, send.stopped()).await;
+            let _ = timeout(TAKEN_WITHIN, send.taken()).await;
         }
         Ok(())
     }
@@ -202,7 +199,7 @@ impl Served<'_> {
     /// Read, verify and send a few blobs.
     async fn batch(
         &self,
-        send: &mut SendStream,
+        send: &mut Sending,
         mut reader: BlobReader,
         batch: Vec<(Digest, usize)>,
     ) -> Result<(), ServeError> {
@@ -228,8 +225,8 @@ impl Served<'_> {
     }
 
     /// Hold a manifest, and say now and then that it is being worked on.
-    async fn hold(&self, send: &mut SendStream, root: ManifestRoot) -> Result<(), ServeError> {
-        let held = hold::hold(Arc::clone(self.transfer), root, (self.peer, self.connection.clone()));
+    async fn hold(&self, send: &mut Sending, root: ManifestRoot) -> Result<(), ServeError> {
+        let held = hold::hold(Arc::clone(self.transfer), root, (self.peer, self.back.cloned()));
         let mut held = std::pin::pin!(held);
         let mut ticks = interval_at(Instant::now() + wire::WORKING_EVERY, wire::WORKING_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -260,26 +257,34 @@ fn found(read: Result<Vec<u8>, DownloadError>) -> Result<Option<Vec<u8>>, DiskFa
     }
 }
 
-async fn read_request(receive: &mut RecvStream) -> Result<Request, ServeError> {
+async fn read_request(receive: &mut Receiving) -> Result<Request, ServeError> {
     let mut head = [0; 4];
-    receive.read_exact(&mut head).await.map_err(lost)?;
+    fill(receive, &mut head).await?;
     let mut frame = vec![0; wire::frame_len(head)?];
-    receive.read_exact(&mut frame).await.map_err(lost)?;
-    if receive.read(&mut [0]).await.map_err(lost)?.is_some() {
+    fill(receive, &mut frame).await?;
+    if receive.read(&mut [0]).await.map_err(ServeError::Lost)?.is_some() {
         return Err(Breach::TrailingBytes.into());
     }
     Ok(wire::request(&frame)?)
 }
 
-async fn say(send: &mut SendStream, answer: Answer) -> Result<(), ServeError> {
+async fn fill(receive: &mut Receiving, mut buffer: &mut [u8]) -> Result<(), ServeError> {
+    while !buffer.is_empty() {
+        let read = receive.read(buffer).await.map_err(ServeError::Lost)?.ok_or(Breach::EndsEarly)?;
+        buffer = &mut buffer[read..];
+    }
+    Ok(())
+}
+
+async fn say(send: &mut Sending, answer: Answer) -> Result<(), ServeError> {
     send_all(send, vec![Bytes::from(wire::frame(&answer))]).await
 }
 
-pub(super) async fn send_all(send: &mut SendStream, mut parts: Vec<Bytes>) -> Result<(), ServeError> {
+pub(super) async fn send_all(send: &mut Sending, mut parts: Vec<Bytes>) -> Result<(), ServeError> {
     let mut sent = 0;
     while sent < parts.len() {
-        let written = timeout(TAKEN_WITHIN, send.write_chunks(&mut parts[sent..])).await;
-        sent += written.map_err(|_| ServeError::Silent)?.map_err(lost)?.chunks;
+        let taken = timeout(TAKEN_WITHIN, send.send(&mut parts[sent..])).await;
+        sent += taken.map_err(|_| ServeError::Silent)?.map_err(ServeError::Lost)?;
     }
     Ok(())
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peerglass_catalog::{ManifestRoot, NodeId};
-use quinn::SendStream;
 use tokio::time::sleep;
 
 use super::pulls::Pull;
 use super::serve::{ServeError, send_all};
 use super::wire::{self, NEWS_PIECES_MAX, News};
+use crate::connection::Sending;
 use crate::transfer::Inner;
 
 /// News wait so long for others to come with them.
@@ -21,7 +21,7 @@ const BACKLOG_EVERY: Duration = Duration::from_millis(100);
 /// Tell until there will be nothing more to tell, or nobody listens.
 pub(super) async fn tell(
     transfer: &Arc<Inner>,
-    send: &mut SendStream,
+    send: &mut Sending,
     root: ManifestRoot,
     asker: NodeId,
 ) -> Result<(), ServeError> {
@@ -29,6 +29,10 @@ pub(super) async fn tell(
     // A pull that ended well is held; one that failed may have been followed by another.
     while let Some(pull) = transfer.pulls.of(&root) {
         pull.meet(asker, None);
+        if !pull.view().borrow().begun {
+            // Counted on for a share of the work, it would do none of it. It asks the asker when it begins.
+            return say(send, News::Nothing).await;
+        }
         let is_whole = tell_of_pull(transfer, send, &pull, &mut told).await?;
         // What it gathered is of no more use, and would be kept for as long as somebody listens.
         drop(pull);
@@ -50,7 +54,7 @@ pub(super) async fn tell(
 /// Tell of a pull until it ends. Answers with whether it has brought everything.
 async fn tell_of_pull(
     transfer: &Arc<Inner>,
-    send: &mut SendStream,
+    send: &mut Sending,
     pull: &Pull,
     told: &mut usize,
 ) -> Result<bool, ServeError> {
@@ -82,13 +86,13 @@ async fn tell_of_pull(
                 }
             }
             () = sleep(BACKLOG_EVERY) => {}
-            _ = send.stopped() => return Err(ServeError::Unheard),
+            () = send.taken() => return Err(ServeError::Unheard),
         }
     }
 }
 
 /// Say that all is here, and from then on how busy this node is.
-async fn whole(transfer: &Arc<Inner>, send: &mut SendStream) -> Result<(), ServeError> {
+async fn whole(transfer: &Arc<Inner>, send: &mut Sending) -> Result<(), ServeError> {
     let mut said = None;
     loop {
         let backlog = transfer.outbox.backlog();
@@ -98,12 +102,12 @@ async fn whole(transfer: &Arc<Inner>, send: &mut SendStream) -> Result<(), Serve
         }
         tokio::select! {
             biased;
-            _ = send.stopped() => return Err(ServeError::Unheard),
+            () = send.taken() => return Err(ServeError::Unheard),
             () = sleep(BACKLOG_EVERY) => {}
         }
     }
 }
 
-async fn say(send: &mut SendStream, news: News) -> Result<(), ServeError> {
+async fn say(send: &mut Sending, news: News) -> Result<(), ServeError> {
     send_all(send, vec![Bytes::from(wire::frame(&news))]).await
 }

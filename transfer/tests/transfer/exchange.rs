@@ -14,8 +14,14 @@ const MIB: usize = 1 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_node_has_another_serves_and_keeps() {
-    for workers in [Workers::Inline, Workers::Threads] {
-        let nodes = nodes(&Network::new(), 3, workers).await;
+    let ways = [
+        (Network::new(), Workers::Inline),
+        (Network::new(), Workers::Threads),
+        (Network::of_tcp(), Workers::Inline),
+        (Network::of_tcp(), Workers::Threads),
+    ];
+    for (network, workers) in ways {
+        let nodes = nodes(&network, 3, workers).await;
         let mut image = noise(1, 5 * MIB);
         image[MIB..3 * MIB].fill(0);
         let size = image.len() as u64;

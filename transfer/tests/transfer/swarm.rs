@@ -1,10 +1,11 @@
 //! Many nodes that want one image at once share it among themselves (F-N, I-D1, I-D4).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future;
-use peerglass_catalog::NodeId;
-use peerglass_transfer::{PackDisk, Workers};
+use peerglass_catalog::{ManifestRoot, NodeId};
+use peerglass_transfer::{PackDisk, Share, Workers};
 
 use crate::bodies::noise;
 use crate::exchange::settled;
@@ -37,29 +38,50 @@ async fn what_many_want_at_once_leaves_its_source_little_more_than_once() {
     }
 }
 
-/// F-P1: what is left of a swarm goes on without its source as long as it has everything between it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_pulls_passes_on_what_it_has() {
-    let network = Network::new();
-    let giver = Node::start(&network, 1, &[], Workers::Threads).await;
-    let image = noise(1, 24 * MIB);
+async fn a_swarm_over_tcp_brings_every_byte_to_everybody() {
+    let nodes = nodes(&Network::of_tcp(), 7, Workers::Threads).await;
+    let image = noise(1, 48 * MIB);
     let size = image.len() as u64;
-    let name = root(&store(&giver.transfer, &image).await.unwrap());
-    // The first can reach the source, the last only the one between.
-    let first = Node::start(&network, 2, &[1, 3], Workers::Threads).await;
-    let last = Node::start(&network, 3, &[2], Workers::Threads).await;
-    let (near, far) =
-        future::join(read(&first.transfer, name, 0..size), read_when_there(&last, name, size)).await;
-    assert!(near.unwrap() == image && far == image);
+    let name = root(&store(&nodes[0].transfer, &image).await.unwrap());
+    let (giver, takers) = nodes.split_first().unwrap();
+    let got = future::join_all(takers.iter().map(|node| read(&node.transfer, name, 0..size))).await;
+    assert!(got.into_iter().all(|got| got.unwrap() == image));
+    giver.kill();
+    for node in takers {
+        settled(node).await;
+        assert_exact(&node.transfer, &*node.memory.packs, &[&image]).await;
+    }
 }
 
-/// A node that knows nobody who has anything yet is told so; its client asks again.
-async fn read_when_there(node: &Node, name: peerglass_catalog::ManifestRoot, size: u64) -> Vec<u8> {
+/// F-P1: what is left of a swarm goes on without its source as long as it has everything between it. Here the
+/// source gives a part and then nothing, so whoever has more of it has it of one that is not done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_pulls_passes_on_what_it_has() {
+    const PART: u32 = 8;
+    let network = Network::new();
+    let giver = Node::start(&network, 1, &[], Workers::Threads).await;
+    let name = root(&store(&giver.transfer, &noise(1, 24 * MIB)).await.unwrap());
+    let _source = Liar::start(&network, 2, 1, Lie::Stall, 12).await;
+    // The first can reach the source, the last only the one between.
+    let first = Node::start(&network, 3, &[2, 4], Workers::Threads).await;
+    let last = Node::start(&network, 4, &[3], Workers::Threads).await;
+    first.transfer.prefetch(name, first.id).unwrap();
+    let of_first = has_pieces(&first, name, PART).await;
+    last.transfer.prefetch(name, last.id).unwrap();
+    let of_last = has_pieces(&last, name, PART).await;
+    assert!(of_first.pulling && of_last.pulling, "neither can be done");
+}
+
+/// Wait until the node has so many pieces.
+async fn has_pieces(node: &Node, name: ManifestRoot, pieces: u32) -> Share {
     loop {
-        if let Ok(bytes) = read(&node.transfer, name, 0..size).await {
-            return bytes;
+        let said = node.transfer.survey(name).await.unwrap();
+        let share = said.into_iter().find_map(|(of, share)| share.filter(|_| of == node.id)).unwrap();
+        if share.pieces >= pieces {
+            return share;
         }
-        tokio::task::yield_now().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -126,7 +126,10 @@ impl<'a> Intake<'a> {
             let pause = self.rounds.pause(flight.is_empty());
             tokio::select! {
                 biased;
-                () = rounds::at(pause) => self.rounds.paused(&mut self.followed)?,
+                () = rounds::at(pause) => {
+                    let left = self.rounds.paused(&mut self.followed)?;
+                    left.into_iter().for_each(|node| self.plan.left_by(node));
+                }
                 () = self.pull.nudge.notified() => self.heed(),
                 Some(fetched) = flight.next() => {
                     gather = self.take(gather, fetched.map_err(PullError::Worker)?).await?;

@@ -90,8 +90,8 @@ impl Rounds {
         Some(self.look_again.map_or(until, |again| again.min(until)))
     }
 
-    /// That time has come.
-    pub(super) fn paused(&mut self, followed: &mut Followed) -> Result<(), PullError> {
+    /// That time has come. Answers with who is not followed any more, to make room for others.
+    pub(super) fn paused(&mut self, followed: &mut Followed) -> Result<Vec<NodeId>, PullError> {
         self.look_again = None;
         if self.brought_at.elapsed() >= NOTHING_FOR {
             return Err(PullError::NoSource);
@@ -103,8 +103,9 @@ impl Rounds {
             if self.still > STANDSTILL_MAX {
                 return Err(PullError::NoSource);
             }
+            return Ok(followed.make_room());
         }
-        Ok(())
+        Ok(Vec::new())
     }
 }
 

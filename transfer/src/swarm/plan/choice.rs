@@ -31,7 +31,7 @@ const READER_PATIENCE: Duration = Duration::from_secs(1);
 impl Plan {
     /// The next piece to ask for. It counts as asked for until [`got`](Self::got) or [`missed`](Self::missed).
     pub(crate) fn next(&mut self, now: Duration) -> Option<Fetch> {
-        if self.left == 0 || (self.flying >= FLYING_MAX && self.flights >= FLYING_PIECES_MIN) {
+        if self.left == 0 || self.is_full(now) {
             return None;
         }
         let ruled = self.for_readers(now).or_else(|| self.on_duty(now)).or_else(|| self.spread(now));
@@ -54,6 +54,30 @@ impl Plan {
     /// Whether [`next`](Self::next) may say something else with time alone.
     pub(crate) fn waits(&self) -> bool {
         self.left > 0 && self.idle_since.is_some()
+    }
+
+    /// Whether as much is on its way as may be. What is late does not count: who sends a byte now and then must
+    /// not keep others from sending.
+    fn is_full(&self, now: Duration) -> bool {
+        let full = |flying, flights| flying >= FLYING_MAX && flights >= FLYING_PIECES_MIN;
+        if !full(self.flying, self.flights) {
+            return false;
+        }
+        let late = self.peers.values().flat_map(Peer::late_flights(now));
+        let (bytes, count) = late.fold((0, 0), |(bytes, count), piece| {
+            (bytes + u64::from(self.pieces[piece].bytes), count + 1)
+        });
+        full(self.flying - bytes, self.flights - count)
+    }
+
+    /// Whether more may be asked of other sites. What is late does not count there, either.
+    fn far_has_room(&self, now: Duration) -> bool {
+        if self.far_window.has_room(self.far_flights) {
+            return true;
+        }
+        let far = self.peers.values().filter(|peer| peer.site != self.turns.site());
+        let late: usize = far.map(|peer| Peer::late_flights(now)(peer).len()).sum();
+        self.far_window.has_room(self.far_flights - late)
     }
 
     fn take_off(&mut self, fetch: Fetch, now: Duration) -> Fetch {
@@ -81,10 +105,13 @@ impl Plan {
                 let patience = READER_PATIENCE + RELAXED_STEP * steps;
                 if piece == cursor.piece
                     && now.saturating_sub(cursor.since) > patience
-                    && let Some(from) = self.best(|peer| peer.has(piece) && peer.has_room(now))
+                    && let Some(from) = self.best(now, |peer| peer.has(piece) && peer.has_room(now))
                 {
                     return Some(Fetch { piece, from });
                 }
+            }
+            if let Some(fetch) = self.instead_of_late(cursor.piece, now) {
+                return Some(fetch);
             }
         }
         None
@@ -114,7 +141,7 @@ impl Plan {
             let steps = self.pieces[piece].rank.clamp(1, RELAXED_STEPS_MAX) - 1;
             let patience = RELAXED_AFTER + RELAXED_STEP * u32::from(steps);
             let idle = |peer: &Peer| peer.site == site && peer.is_idle_for(patience, now);
-            if let Some(from) = self.best(|peer| idle(peer) && peer.has(piece) && peer.has_room(now)) {
+            if let Some(from) = self.best(now, |peer| idle(peer) && peer.has(piece) && peer.has_room(now)) {
                 return Some(Fetch { piece, from });
             }
         }
@@ -124,17 +151,27 @@ impl Plan {
     /// Whatever there is, of anybody; what is long on its way of another as well.
     fn desperate(&self, now: Duration) -> Option<Fetch> {
         let of_anybody = self.wanted.iter().take(LOOK_MAX).copied().find_map(|piece| {
-            let from = self.best(|peer| peer.has(piece) && peer.has_room(now))?;
+            let from = self.best(now, |peer| peer.has(piece) && peer.has_room(now))?;
             Some(Fetch { piece, from })
         });
         let late = || {
-            let flights = self.peers.values().flat_map(Peer::late_flights(now));
-            flights.filter(|piece| self.pieces[*piece].flights == 1).find_map(|piece| {
-                let may = |peer: &Peer| peer.has(piece) && !peer.flights.contains_key(&piece);
-                Some(Fetch { piece, from: self.best(may)? })
-            })
+            let mut flights = self.peers.values().flat_map(Peer::late_flights(now));
+            flights.find_map(|piece| self.instead_of_late(piece, now))
         };
         of_anybody.or_else(late)
+    }
+
+    /// A piece that only one was asked for, whose answer is late, of another.
+    fn instead_of_late(&self, piece: usize, now: Duration) -> Option<Fetch> {
+        if self.pieces.get(piece)?.flights != 1 {
+            return None;
+        }
+        let asked = self.peers.values().find(|peer| peer.flights.contains_key(&piece))?;
+        if !Peer::late_flights(now)(asked).contains(&piece) {
+            return None;
+        }
+        let may = |peer: &Peer| peer.has(piece) && !peer.flights.contains_key(&piece);
+        Some(Fetch { piece, from: self.best(now, may)? })
     }
 
     /// The least busy of the near nodes that have it and are no seeds.
@@ -143,7 +180,7 @@ impl Plan {
             return None;
         }
         let site = self.turns.site();
-        self.best(|peer| peer.site == site && !peer.seed && peer.has(piece) && peer.has_room(now))
+        self.best(now, |peer| peer.site == site && !peer.seed && peer.has(piece) && peer.has_room(now))
     }
 
     /// Whom a node on duty asks.
@@ -151,25 +188,25 @@ impl Plan {
         if self.pieces[piece].near > 0 || self.pieces[piece].rank != 0 {
             return None;
         }
-        let far = self.far_window.has_room(self.far_flights);
+        let far = self.far_has_room(now);
         let mine = self.turns.site();
         let order = self.turns.order(piece, |seed| self.peers.get(&seed).is_some_and(|peer| peer.has(piece)));
-        let Some(order) = order else { return self.best(|peer| peer.has(piece) && peer.has_room(now)) };
+        let Some(order) = order else { return self.best(now, |peer| peer.has(piece) && peer.has_room(now)) };
         match order.seed {
             Some(seed) => {
                 let able = |peer: &Peer| peer.has_room(now) && (far || peer.site == mine);
                 self.peers.get(&seed).is_some_and(able).then_some(seed)
             }
             None if self.pieces[piece].far == 0 || !far => None,
-            None => self.best(|peer| {
+            None => self.best(now, |peer| {
                 !peer.seed && peer.has(piece) && peer.has_room(now) && order.sites.contains(&peer.site)
             }),
         }
     }
 
-    fn best(&self, may: impl Fn(&Peer) -> bool) -> Option<NodeId> {
+    fn best(&self, now: Duration, may: impl Fn(&Peer) -> bool) -> Option<NodeId> {
         let mine = self.turns.site();
-        let far = self.far_window.has_room(self.far_flights);
+        let far = self.far_has_room(now);
         let able = self.peers.iter().filter(|(_, peer)| (far || peer.site == mine) && may(peer));
         able.min_by_key(|(node, peer)| (peer.site != mine, peer.cost(), mix(self.seed, node.0)))
             .map(|(node, _)| *node)

@@ -8,14 +8,15 @@ use std::time::Duration;
 use peerglass_catalog::NodeId;
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_transfer::{
-    OpenError, PeerError, Peers, Place, Transfer, TransferDisk, TransferSettings, Workers,
+    Connection, OpenError, PeerError, Peers, Place, Transfer, TransferDisk, TransferSettings, Workers,
 };
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Connection, Endpoint, ServerConfig, TransportConfig};
+use quinn::{ClientConfig, Endpoint, ServerConfig, TransportConfig};
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use tokio::task::JoinSet;
 
 use super::Memory;
+use super::tcp::{self, Tcp};
 
 const ALPN: &[u8] = b"peerglass-chunks/1";
 
@@ -24,10 +25,16 @@ pub(crate) struct Network {
     server: ServerConfig,
     client: ClientConfig,
     addresses: Mutex<BTreeMap<NodeId, SocketAddr>>,
+    /// Where nodes listen for TCP, if they do.
+    tcp: Option<Arc<tcp::Addresses>>,
 }
 
 impl Network {
     pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self::of_quic())
+    }
+
+    fn of_quic() -> Self {
         let own = rcgen::generate_simple_self_signed(vec!["node".to_owned()]).unwrap();
         let key = PrivatePkcs8KeyDer::from(own.key_pair.serialize_der());
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -51,7 +58,12 @@ impl Network {
         server.transport_config(Arc::clone(&transport));
         let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(client).unwrap()));
         client.transport_config(transport);
-        Arc::new(Self { server, client, addresses: Mutex::default() })
+        Self { server, client, addresses: Mutex::default(), tcp: None }
+    }
+
+    /// One in which bytes go over TCP.
+    pub(crate) fn of_tcp() -> Arc<Self> {
+        Arc::new(Self { tcp: Some(Arc::default()), ..Self::of_quic() })
     }
 
     /// A socket, known as that of `node`.
@@ -73,7 +85,7 @@ impl Network {
         &self,
         endpoint: &Endpoint,
         peer: NodeId,
-    ) -> Result<Connection, quinn::ConnectionError> {
+    ) -> Result<quinn::Connection, quinn::ConnectionError> {
         let address = self.addresses.lock().unwrap()[&peer];
         endpoint.connect(address, "node").unwrap().await
     }
@@ -85,7 +97,8 @@ pub(crate) struct Known {
     network: Arc<Network>,
     endpoint: Endpoint,
     pub(crate) candidates: Mutex<Vec<NodeId>>,
-    connections: tokio::sync::Mutex<BTreeMap<NodeId, Connection>>,
+    connections: tokio::sync::Mutex<BTreeMap<NodeId, quinn::Connection>>,
+    tcp: Option<Tcp>,
 }
 
 impl Known {
@@ -116,14 +129,17 @@ impl Peers for Known {
 
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {
         Box::pin(async move {
+            if let Some(tcp) = &self.tcp {
+                return tcp.connect(peer).await;
+            }
             let mut connections = self.connections.lock().await;
             if let Some(open) = connections.get(&peer).filter(|open| open.close_reason().is_none()) {
-                return Ok(open.clone());
+                return Ok(open.clone().into());
             }
             let made = self.network.connect(&self.endpoint, peer).await;
             let made = made.map_err(|reason| PeerError::Unreachable { peer, reason: reason.into() })?;
             connections.insert(peer, made.clone());
-            Ok(made)
+            Ok(made.into())
         })
     }
 }
@@ -135,7 +151,7 @@ pub(crate) struct Node {
     pub(crate) transfer: Transfer,
     pub(crate) peers: Arc<Known>,
     endpoint: Endpoint,
-    _serving: JoinSet<()>,
+    serving: Mutex<JoinSet<()>>,
 }
 
 impl Node {
@@ -162,18 +178,23 @@ impl Node {
             endpoint: endpoint.clone(),
             candidates: Mutex::new(candidates.iter().copied().map(NodeId).collect()),
             connections: tokio::sync::Mutex::default(),
+            tcp: network.tcp.as_ref().map(|addresses| Tcp::new(id, addresses)),
         });
         let known: Arc<dyn Peers> = peers.clone();
         let settings = TransferSettings::default();
         let transfer = Transfer::open(settings, disk, workers, id.0, Some(known)).await?;
         let mut serving = JoinSet::new();
         serving.spawn(accept(Arc::clone(network), endpoint.clone(), transfer.clone()));
-        Ok(Self { id, memory: Memory::new(), transfer, peers, endpoint, _serving: serving })
+        if let Some(addresses) = &network.tcp {
+            serving.spawn(tcp::serve(addresses.listen(id).await, transfer.clone()));
+        }
+        Ok(Self { id, memory: Memory::new(), transfer, peers, endpoint, serving: Mutex::new(serving) })
     }
 
     /// Be gone, as after a power cut.
     pub(crate) fn kill(&self) {
         self.endpoint.close(0_u32.into(), b"");
+        self.serving.lock().unwrap().abort_all();
     }
 }
 
