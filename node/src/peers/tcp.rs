@@ -32,7 +32,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 /// How many questions may go without an answer.
 const KEEP_ALIVE_TRIES: u32 = 3;
 /// Bytes that wait in the kernel beyond those on their way: what is sent next should be decided late.
-const UNSENT_BYTES_MAX: u32 = 128 << 10;
+const UNSENT_BYTES_MAX: u32 = 64 << 10;
 
 /// Call who listens at `address`.
 pub(super) async fn dial(address: SocketAddr, tls: ClientConfig) -> io::Result<TlsStream<Buffered>> {

@@ -16,7 +16,7 @@ use super::{CONNECTION_WINDOW_BYTES, Calls, Connection, REQUESTS_MAX, STREAM_WIN
 /// Bytes of one frame: many streams share the connection, and none should hold it for long.
 const FRAME_BYTES: u32 = 64 << 10;
 /// Bytes of one answer that wait for the kernel to take them.
-const SEND_BUFFER_BYTES: usize = 256 << 10;
+const SEND_BUFFER_BYTES: usize = 64 << 10;
 /// Bytes of a request that may arrive before they are read: the longest.
 const REQUEST_WINDOW_BYTES: u32 = 128 << 10;
 /// Headers are not looked at.

@@ -116,6 +116,27 @@ fn a_reader_gets_what_it_waits_for_first() {
     assert_eq!(asked, [700, 701]);
 }
 
+/// A reader goes on to somebody else when whoever was asked does not answer, and only until it has the piece.
+#[test]
+fn a_reader_is_helped_past_one_who_does_not_answer() {
+    let mut plan = Plan::new(NodeId(1), 0, 4, 3);
+    for node in [2, 3] {
+        plan.joined(NodeId(node), 0, true);
+        plan.is_whole(NodeId(node));
+    }
+    (0..4).for_each(|piece| plan.know(piece, 1 << 20));
+    plan.read_at([0].into_iter(), Duration::ZERO);
+    let first = plan.next(Duration::ZERO).unwrap();
+    while plan.next(Duration::ZERO).is_some() {}
+    let later = Duration::from_secs(3);
+    let second = plan.next(later).unwrap();
+    assert_eq!((first.piece, second.piece), (0, 0));
+    assert_ne!(first.from, second.from);
+    plan.got(0, second.from, later);
+    let more: Vec<usize> = std::iter::from_fn(|| plan.next(later)).map(|fetch| fetch.piece).collect();
+    assert!(!more.contains(&0), "{more:?}");
+}
+
 /// What peers say and do, in any order, as often as they like.
 #[derive(Clone, Debug)]
 enum Said {
@@ -127,7 +148,9 @@ enum Said {
     Came(usize),
     Missed(usize, bool),
     Known(usize, u32),
+    ReadAt(usize),
     Ask,
+    Later,
 }
 
 fn said() -> impl Strategy<Value = Said> {
@@ -140,8 +163,10 @@ fn said() -> impl Strategy<Value = Said> {
         node.prop_map(Said::Gone),
         any::<usize>().prop_map(Said::Came),
         any::<(usize, bool)>().prop_map(|(at, there)| Said::Missed(at, there)),
-        (piece, 0_u32..3).prop_map(|(piece, bytes)| Said::Known(piece, bytes)),
+        (piece.clone(), 0_u32..3).prop_map(|(piece, bytes)| Said::Known(piece, bytes)),
+        piece.prop_map(Said::ReadAt),
         Just(Said::Ask),
+        Just(Said::Later),
     ]
 }
 
@@ -161,7 +186,13 @@ proptest! {
                 Said::Backlog(node, bytes) => plan.backlog(NodeId(node), bytes, now),
                 Said::Gone(node) => plan.left_by(NodeId(node)),
                 Said::Known(piece, bytes) => plan.know(piece, bytes),
-                Said::Ask => flying.extend(plan.next(now)),
+                Said::ReadAt(piece) => plan.read_at([piece].into_iter(), now),
+                Said::Later => now += Duration::from_secs(3),
+                Said::Ask => {
+                    let fetch = plan.next(now);
+                    prop_assert!(fetch.is_none_or(|fetch| !plan.is_here(fetch.piece)), "asked for what is here");
+                    flying.extend(fetch);
+                }
                 Said::Came(at) if !flying.is_empty() => {
                     let fetch = flying.swap_remove(at % flying.len());
                     plan.got(fetch.piece, fetch.from, now);

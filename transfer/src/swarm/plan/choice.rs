@@ -6,7 +6,7 @@ use peerglass_catalog::NodeId;
 
 use super::peer::{Flight, Peer};
 use super::turns::mix;
-use super::{Fetch, Plan};
+use super::{Fetch, Plan, State};
 
 /// Bytes on their way at most.
 const FLYING_MAX: u64 = 16 << 20;
@@ -163,7 +163,8 @@ impl Plan {
 
     /// A piece that only one was asked for, whose answer is late, of another.
     fn instead_of_late(&self, piece: usize, now: Duration) -> Option<Fetch> {
-        if self.pieces.get(piece)?.flights != 1 {
+        let known = self.pieces.get(piece)?;
+        if known.state != State::Wanted || known.flights != 1 {
             return None;
         }
         let asked = self.peers.values().find(|peer| peer.flights.contains_key(&piece))?;
