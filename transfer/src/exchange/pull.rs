@@ -104,7 +104,7 @@ pub(super) async fn run(
     // First, so that peers can have it from here as soon as anything. Readers know it even if there is no room.
     let first = move || {
         let mut gather = gather;
-        gather.add_blob(root.0, &encoded, BlobKind::Root)?;
+        gather.add_blob(root.0, encoded, BlobKind::Root)?;
         Ok::<_, KeepError>(gather)
     };
     let gather = transfer.workers.run(first).await.map_err(KeepError::Disk)??;

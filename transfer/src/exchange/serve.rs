@@ -161,7 +161,7 @@ impl Served<'_> {
         let finder = reader(self.transfer);
         let sizes = move || {
             let size = |digest: Digest| match finder.find(&digest) {
-                Ok((_, len)) => Ok((digest, len as usize)),
+                Ok((_, form)) => Ok((digest, form.plain_len() as usize)),
                 Err(DownloadError::Disk(failure)) => Err(failure),
                 Err(_) => Ok((digest, 0)),
             };

@@ -56,7 +56,7 @@ impl Contents {
         if page.plain_len() != expected.plain_len {
             return Err(PullError::Contradiction);
         }
-        gather.add_blob(expected.digest, encoded, BlobKind::Page)?;
+        gather.add_blob(expected.digest, encoded.clone(), BlobKind::Page)?;
         let pages = self.pieces.pages();
         let mut start = self.pieces.page_start(number);
         for entry in page.entries() {

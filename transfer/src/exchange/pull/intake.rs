@@ -26,7 +26,6 @@ use crate::exchange::pulls::{Pull, View};
 use crate::exchange::sources::verify;
 use crate::exchange::wire::{BLOBS_MAX, Breach, News};
 use crate::gather::{BackgroundSync, Gather, KeepError};
-use crate::pack::BlobKind;
 use crate::peers::Place;
 use crate::store::BlobReader;
 use crate::swarm::{Fetch, Plan, Setback};
@@ -332,17 +331,15 @@ impl<'a> Intake<'a> {
         got: Vec<Option<Bytes>>,
     ) -> Result<Gather, PullError> {
         let write = move || {
-            let mut run = Vec::new();
             for (want, bytes) in wants.iter().zip(got) {
                 // It may have come with another piece meanwhile.
                 if let Some(bytes) = bytes
                     && gather.is_new(&want.digest)?
                 {
-                    gather.add_to_run(want.digest, bytes.len(), BlobKind::Chunk);
-                    run.extend_from_slice(&bytes);
+                    gather.add_chunk(want.digest, &bytes);
                 }
             }
-            gather.write_run(&run)?;
+            gather.write_run()?;
             Ok::<_, KeepError>(gather)
         };
         let gather = self.transfer.workers.run(write).await.map_err(KeepError::Disk)??;
