@@ -3,13 +3,14 @@
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use peerglass_catalog::keyspace::Fault;
 use peerglass_catalog::manifest::{Page, Root};
 use peerglass_catalog::{Digest, ManifestRoot};
 
 use crate::disk::{PackDisk, PackFile, PackId};
 use crate::error::DownloadError;
-use crate::form::Form;
+use crate::form::{Form, Parcel};
 use crate::gather::Progress;
 use crate::index::Place;
 use crate::ledger::{Ledger, chunks};
@@ -123,6 +124,11 @@ impl BlobReader {
     /// Read one blob, plain.
     pub(crate) fn blob(&mut self, digest: &Digest) -> Result<Vec<u8>, DownloadError> {
         self.whole(digest).map(|(bytes, _)| bytes)
+    }
+
+    /// Read one blob as it is stored.
+    pub(crate) fn parcel(&mut self, digest: &Digest) -> Result<Parcel, DownloadError> {
+        self.load(digest).map(|(_, form, stored)| Parcel { form, bytes: Bytes::from(stored) })
     }
 
     fn whole(&mut self, digest: &Digest) -> Result<(Vec<u8>, PackId), DownloadError> {

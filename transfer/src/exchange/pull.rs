@@ -190,7 +190,7 @@ async fn ask_root(
     if let Err(error) = link.blobs(root, &want, true, &mut got).await {
         return Ok(Err(error));
     }
-    let (mut got, sound) = verify(transfer.workers, want.to_vec(), got).await?;
+    let (mut got, sound) = verify(transfer.workers, want.to_vec(), got, |parcel, _| parcel.bytes).await?;
     let lacks = if sound { Breach::EmptyPromise } else { Breach::WrongBytes };
     Ok(got.pop().flatten().ok_or(lacks.into()))
 }
