@@ -8,7 +8,8 @@
 //!
 //! # What it promises
 //!
-//! * What comes from a peer is compared with its BLAKE3 name before it is written or handed out.
+//! * What comes from a peer is opened if it is compressed, within the length that was asked for, and compared with its
+//!   BLAKE3 name before it is written or handed out.
 //! * No peer can make this node wait without end, take memory without bound, or panic.
 //!
 //! # What it leaves to others

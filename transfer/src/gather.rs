@@ -5,13 +5,14 @@
 //!
 //! * A blob the node holds soundly is relied on, not written again, and stays while the gathering
 //!   lives. One that came before in the same gathering is written once.
+//! * A chunk that comes from a client is compressed where that pays; one that comes from a peer is kept as it came.
 //! * Dropped before [`commit`], it leaves nothing behind.
 //! * Order of durability: blobs and table, trailer, directory, index. An error at any of them leaves
 //!   no manifest behind.
 //!
 //! # What it leaves to others
 //!
-//! That bytes have the digest they are given under.
+//! That plain bytes have the digest they are given under.
 
 mod commit;
 mod progress;
@@ -19,6 +20,7 @@ mod progress;
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use peerglass_catalog::keyspace::Fault;
 use peerglass_catalog::manifest::Root;
 use peerglass_catalog::{Digest, ManifestRoot};
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 
 use crate::disk::is_full;
 use crate::error::{DiskFailure, DownloadError};
+use crate::form::{self, Form, Parcel};
 use crate::ledger::Pins;
 use crate::pack::{BlobKind, HEADER, PackWriter, Row};
 use crate::transfer::Inner;
@@ -70,8 +73,9 @@ pub(crate) struct Gather {
     progress: Arc<Progress>,
     pins: Pins,
     writer: Option<PackWriter>,
-    /// New blobs not written yet, which lie back to back.
+    /// New blobs not written yet, and what they are stored as, back to back.
     run: Vec<Row>,
+    run_bytes: Vec<u8>,
     writing: Writing,
 }
 
@@ -92,7 +96,8 @@ pub(crate) struct Gathered {
 impl Gather {
     pub(crate) fn new(transfer: &Inner, progress: Arc<Progress>) -> Self {
         let pins = Pins::new(Arc::clone(&transfer.store.ledger));
-        Self { progress, pins, writer: None, run: Vec::new(), writing: transfer.stopping.subscribe() }
+        let writing = transfer.stopping.subscribe();
+        Self { progress, pins, writer: None, run: Vec::new(), run_bytes: Vec::new(), writing }
     }
 
     /// Whether the blob is neither gathered nor held soundly. What is held is relied on from now on.
@@ -100,22 +105,28 @@ impl Gather {
         Ok(!self.progress.has(digest) && !self.pins.rely_on(digest)?)
     }
 
-    /// Whether a run of new blobs has begun that is not written yet.
-    pub(crate) fn has_run(&self) -> bool {
-        !self.run.is_empty()
+    /// Keep a chunk, which is new and counts as gathered from now on, compressed if that pays. It is written with
+    /// the run.
+    pub(crate) fn add_chunk(&mut self, digest: Digest, plain: &[u8]) {
+        let form = form::append(plain, &mut self.run_bytes);
+        self.enter(digest, form, BlobKind::Chunk);
     }
 
-    /// The next blob of the run, which is new and counts as gathered from now on.
-    pub(crate) fn add_to_run(&mut self, digest: Digest, len: usize, kind: BlobKind) {
+    /// The same, as it came.
+    pub(crate) fn add_parcel(&mut self, digest: Digest, parcel: &Parcel, kind: BlobKind) {
+        self.run_bytes.extend_from_slice(&parcel.bytes);
+        self.enter(digest, parcel.form, kind);
+    }
+
+    fn enter(&mut self, digest: Digest, form: Form, kind: BlobKind) {
         let end = self.writer.as_ref().map_or(HEADER.len() as u64, |writer| writer.end);
-        let offset = self.run.last().map_or(end, |last| last.offset + u64::from(last.stored_len));
-        let len = u32::try_from(len).expect("no blob is 4 GiB long: pages and roots have limits");
-        self.progress.gather(digest, offset, len);
-        self.run.push(Row { digest, offset, stored_len: len, plain_len: len, kind });
+        let offset = self.run.last().map_or(end, |last| last.offset + u64::from(last.form.stored_len()));
+        self.progress.gather(digest, offset, form);
+        self.run.push(Row { digest, offset, form, kind });
     }
 
-    /// Write the run, which is exactly `bytes`.
-    pub(crate) fn write_run(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Write what was added since the last time.
+    pub(crate) fn write_run(&mut self) -> io::Result<()> {
         if self.run.is_empty() {
             return Ok(());
         }
@@ -123,26 +134,25 @@ impl Gather {
             Some(writer) => writer,
             none => none.insert(self.progress.begin()?),
         };
-        writer.append(bytes, &self.run)?;
+        writer.append(&self.run_bytes, &self.run)?;
+        self.progress.wrote(self.run_bytes.len() as u64);
         self.run.clear();
-        self.progress.wrote(bytes.len() as u64);
+        self.run_bytes.clear();
         Ok(())
     }
 
-    /// Write one blob, if it is new. No run may be open.
-    pub(crate) fn add_blob(&mut self, digest: Digest, bytes: &[u8], kind: BlobKind) -> Result<(), KeepError> {
-        assert!(self.run.is_empty(), "a blob of its own would tear the run apart");
+    /// Write a page or a root, if it is new, and the run before it.
+    pub(crate) fn add_blob(&mut self, digest: Digest, bytes: Bytes, kind: BlobKind) -> Result<(), KeepError> {
         if self.is_new(&digest)? {
-            self.add_to_run(digest, bytes.len(), kind);
-            self.write_run(bytes)?;
+            self.add_parcel(digest, &Parcel::raw(bytes), kind);
         }
-        Ok(())
+        Ok(self.write_run()?)
     }
 
     /// Everything that `root` names is gathered or held, itself included.
     pub(crate) fn finish(self, name: ManifestRoot, root: Root) -> Gathered {
         assert!(self.run.is_empty(), "every run is written");
-        let Self { progress, pins, writer, run: _, writing } = self;
+        let Self { progress, pins, writer, run: _, run_bytes: _, writing } = self;
         Gathered { writer, pins, progress, name, root, writing }
     }
 }

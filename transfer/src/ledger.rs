@@ -273,11 +273,11 @@ fn adopt_row(
         }
         packs.leave(working, was)?;
     }
-    let blob = Blob { place, stored_len: row.stored_len, kind: row.kind, refs, damaged: false };
+    let blob = Blob { place, form: row.form, kind: row.kind, refs, damaged: false };
     working.put_blob(&row.digest, was.as_ref(), &blob);
     packs.change(working, pack, |record| {
         record.live_blobs += 1;
-        record.live_bytes += u64::from(row.stored_len);
+        record.live_bytes += u64::from(row.form.stored_len());
     })
 }
 
@@ -330,7 +330,7 @@ impl PackChanges {
         let Some(place) = blob.place else { return Ok(()) };
         self.change(working, place.pack, |record| {
             record.live_blobs = record.live_blobs.saturating_sub(1);
-            record.live_bytes = record.live_bytes.saturating_sub(u64::from(blob.stored_len));
+            record.live_bytes = record.live_bytes.saturating_sub(u64::from(blob.form.stored_len()));
         })
     }
 

@@ -1,8 +1,8 @@
 //! Image bytes: streams in, durable and verified chunks on disk, streams out.
 //!
 //! [`Transfer`] is the handle. An upload is cut into content-defined chunks named by BLAKE3, of which
-//! only those the node does not hold yet are written, into one pack file per upload; the chunks'
-//! order is a manifest, itself blobs in the pack, and the manifest's root is how the catalog names
+//! only those the node does not hold yet are written, compressed where that pays (`form`), into one pack file per
+//! upload; the chunks' order is a manifest, itself blobs in the pack, and the manifest's root is how the catalog names
 //! the bytes. What another node has, this one can pull; what this one has, others can be made to hold
 //! (`exchange`). Nothing here decides whether an image exists: the caller tells
 //! [`reclaim`](Transfer::reclaim) what is still named.
@@ -18,6 +18,7 @@ mod download;
 mod error;
 mod exchange;
 mod fail_stop;
+mod form;
 mod format;
 mod gather;
 mod index;

@@ -1,11 +1,14 @@
 //! The pack file: blobs one after the other, a table of them, and a trailer that seals it.
 //!
 //! ```text
-//! header   16 bytes   magic, version
+//! header   16 bytes   magic, version 2
 //! blobs               back to back, in the order they were written
-//! table               56 bytes per blob: digest, offset, stored length, plain length, kind
-//! trailer  64 bytes   table offset, number of blobs, BLAKE3 of the table, checksum, magic
+//! table               56 bytes per blob: digest, offset, stored length, plain length, kind, form
+//! trailer  64 bytes   table offset, number of blobs, BLAKE3 of the table, checksum, magic, version 2
 //! ```
+//!
+//! A blob's form is 0, as it is, or 1, one zstd frame, which only a chunk may be and only if it is shorter for it.
+//! In packs of version 1 every blob is as it is; they are read like the others.
 //!
 //! # What it promises
 //!
@@ -22,16 +25,22 @@ use peerglass_catalog::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::{PackFile, PackId};
+use crate::form::Form;
 
 /// Bytes before the first blob.
-pub(crate) const HEADER: [u8; 16] = *b"peerglass pack\0\x01";
+pub(crate) const HEADER: [u8; 16] = *b"peerglass pack\0\x02";
 /// Bytes after the table.
 pub(crate) const TRAILER_BYTES: u64 = 64;
 const ROW_BYTES: u64 = 56;
 /// Rows of a table written at once, some 900 KiB: the table of a large image is as large as what is kept of it
 /// in memory, and need not be there twice.
 const ROWS_PER_APPEND: usize = 16 * 1024;
-const TRAILER_MAGIC: [u8; 8] = *b"pgseal\0\x01";
+const TRAILER_MAGIC: [u8; 7] = *b"pgseal\0";
+/// What packs are written as, and the one before, which had no form but [`RAW`].
+const VERSION: u8 = 2;
+const VERSION_RAW: u8 = 1;
+const RAW: u32 = 0;
+const ZSTD: u32 = 1;
 
 /// What a blob is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -60,8 +69,7 @@ impl BlobKind {
 pub(crate) struct Row {
     pub(crate) digest: Digest,
     pub(crate) offset: u64,
-    pub(crate) stored_len: u32,
-    pub(crate) plain_len: u32,
+    pub(crate) form: Form,
     pub(crate) kind: BlobKind,
 }
 
@@ -74,6 +82,9 @@ pub(crate) enum PackError {
     /// The trailer is valid and the rest contradicts it.
     #[error("its table does not match its trailer")]
     DamagedTable,
+    /// Sealed by a newer release.
+    #[error("its version {0} is not known")]
+    UnknownVersion(u8),
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -81,6 +92,7 @@ pub(crate) enum PackError {
 /// A sealed pack's trailer, checked.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Trailer {
+    version: u8,
     table_offset: u64,
     rows: u64,
     table_digest: Digest,
@@ -95,10 +107,15 @@ impl Trailer {
         let mut bytes = [0; TRAILER_BYTES as usize];
         file.read_at(at, &mut bytes)?;
         let (body, end) = bytes.split_at(48);
-        if end[8..] != TRAILER_MAGIC || end[..8] != blake3::hash(body).as_bytes()[..8] {
+        let version = end[15];
+        if end[8..15] != TRAILER_MAGIC || end[..8] != blake3::hash(body).as_bytes()[..8] {
             return Err(PackError::Unsealed);
         }
+        if ![VERSION, VERSION_RAW].contains(&version) {
+            return Err(PackError::UnknownVersion(version));
+        }
         let trailer = Self {
+            version,
             table_offset: u64::from_le_bytes(array_at(body, 0)),
             rows: u64::from_le_bytes(array_at(body, 8)),
             table_digest: Digest(array_at(body, 16)),
@@ -125,15 +142,20 @@ impl Trailer {
     }
 
     fn row(&self, bytes: &[u8]) -> Result<Row, PackError> {
+        let number = |at| u32::from_le_bytes(array_at(bytes, at));
+        let kind = BlobKind::from_code(number(48)).ok_or(PackError::DamagedTable)?;
+        let form = match number(52) {
+            RAW => Some(Form::raw(number(44))).filter(|form| form.stored_len() == number(40)),
+            ZSTD if self.version == VERSION && kind == BlobKind::Chunk => Form::zstd(number(40), number(44)),
+            _ => None,
+        };
         let row = Row {
             digest: Digest(array_at(bytes, 0)),
             offset: u64::from_le_bytes(array_at(bytes, 32)),
-            stored_len: u32::from_le_bytes(array_at(bytes, 40)),
-            plain_len: u32::from_le_bytes(array_at(bytes, 44)),
-            kind: BlobKind::from_code(u32::from_le_bytes(array_at(bytes, 48)))
-                .ok_or(PackError::DamagedTable)?,
+            form: form.ok_or(PackError::DamagedTable)?,
+            kind,
         };
-        let end = row.offset.checked_add(u64::from(row.stored_len));
+        let end = row.offset.checked_add(u64::from(row.form.stored_len()));
         if end.is_some_and(|end| end <= self.table_offset) { Ok(row) } else { Err(PackError::DamagedTable) }
     }
 }
@@ -176,7 +198,8 @@ impl PackWriter {
             for row in rows {
                 table.extend_from_slice(&row.digest.0);
                 table.extend_from_slice(&row.offset.to_le_bytes());
-                for number in [row.stored_len, row.plain_len, row.kind.code(), 0] {
+                let form = if row.form.is_zstd() { ZSTD } else { RAW };
+                for number in [row.form.stored_len(), row.form.plain_len(), row.kind.code(), form] {
                     table.extend_from_slice(&number.to_le_bytes());
                 }
             }
@@ -191,6 +214,7 @@ impl PackWriter {
         let checksum = blake3::hash(&trailer);
         trailer.extend_from_slice(&checksum.as_bytes()[..8]);
         trailer.extend_from_slice(&TRAILER_MAGIC);
+        trailer.push(VERSION);
         file.append(&trailer)?;
         file.sync().await?;
         let bytes = end + rows.len() as u64 * ROW_BYTES + TRAILER_BYTES;

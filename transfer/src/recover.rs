@@ -187,6 +187,10 @@ fn refusal(pack: PackId, error: PackError) -> OpenError {
     match error {
         PackError::Unsealed => OpenError::DamagedPack { pack, reason: "its trailer is not valid" },
         PackError::DamagedTable => OpenError::DamagedPack { pack, reason: "its table is not valid" },
+        PackError::UnknownVersion(_) => OpenError::DamagedPack {
+            pack,
+            reason: "its version is not known; perhaps a newer release wrote it",
+        },
         PackError::Io(error) => error.into(),
     }
 }

@@ -1,14 +1,16 @@
-//! Reading single blobs, each verified against its name.
+//! Reading single blobs, each verified against its name: opened first, if it is compressed.
 
 use std::io;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use peerglass_catalog::keyspace::Fault;
 use peerglass_catalog::manifest::{Page, Root};
 use peerglass_catalog::{Digest, ManifestRoot};
 
 use crate::disk::{PackDisk, PackFile, PackId};
 use crate::error::DownloadError;
+use crate::form::{Form, Parcel};
 use crate::gather::Progress;
 use crate::index::Place;
 use crate::ledger::{Ledger, chunks};
@@ -29,11 +31,13 @@ pub(crate) struct BlobReader {
     open: Vec<(PackId, Arc<dyn PackFile>)>,
     /// A pack in the making, which is read as well.
     beside: Option<Arc<Progress>>,
+    /// The plain bytes of the compressed blob that was read last.
+    opened: Vec<u8>,
 }
 
 impl BlobReader {
     pub(crate) fn new(store: Store) -> Self {
-        Self { store, open: Vec::new(), beside: None }
+        Self { store, open: Vec::new(), beside: None, opened: Vec::new() }
     }
 
     /// Read also what `progress` has gathered, sealed or not.
@@ -41,13 +45,13 @@ impl BlobReader {
         self.beside = Some(progress);
     }
 
-    /// Where a blob that must be there is, and how long it is.
-    pub(crate) fn find(&self, digest: &Digest) -> Result<(Place, u32), DownloadError> {
+    /// Where a blob that must be there is, and in what form.
+    pub(crate) fn find(&self, digest: &Digest) -> Result<(Place, Form), DownloadError> {
         let blob = self.store.ledger.blob(digest)?;
-        let sound = blob.and_then(|blob| Some((blob.sound_place()?, blob.stored_len)));
+        let sound = blob.and_then(|blob| Some((blob.sound_place()?, blob.form)));
         let beside = || self.beside.as_ref().and_then(|progress| progress.place(digest));
         // What is known to be damaged is tried as well: the damage may have been the disk's mood.
-        let damaged = || blob.and_then(|blob| Some((blob.place?, blob.stored_len)));
+        let damaged = || blob.and_then(|blob| Some((blob.place?, blob.form)));
         let found = sound.or_else(beside).or_else(damaged);
         found.ok_or(DownloadError::Damaged { pack: None, digest: *digest })
     }
@@ -69,22 +73,24 @@ impl BlobReader {
         file.read_at(place.offset, buffer)
     }
 
-    /// Read one blob into `buffer`, which is as long as the blob, and verify it.
+    /// Read one blob as it is stored, and verify it. If it is compressed, `opened` is its plain bytes.
     ///
     /// Reclaim may move the blob between the look into the index and the read, so a failure counts
     /// only if the blob is still where it was looked for.
-    pub(crate) fn read_blob(&mut self, digest: &Digest, buffer: &mut [u8]) -> Result<(), DownloadError> {
-        let (mut place, _) = self.find(digest)?;
+    fn load(&mut self, digest: &Digest) -> Result<(Place, Form, Vec<u8>), DownloadError> {
+        let (mut place, mut form) = self.find(digest)?;
         loop {
-            let read = self.read(place, buffer);
-            if read.is_ok() && Digest::of(buffer) == *digest {
-                return Ok(());
+            let mut stored = vec![0; form.stored_len() as usize];
+            let read = self.read(place, &mut stored);
+            let is_it = |plain: &[u8]| Digest::of(plain) == *digest;
+            if read.is_ok() && form.open(&stored, &mut self.opened).is_some_and(is_it) {
+                return Ok((place, form, stored));
             }
-            let (now, _) = self.find(digest)?;
-            if now == place {
+            let now = self.find(digest)?;
+            if now.0 == place {
                 return Err(self.failure(digest, place, read.err()));
             }
-            place = now;
+            (place, form) = now;
         }
     }
 
@@ -115,16 +121,20 @@ impl BlobReader {
         Root::decode(&bytes).map_err(|_| DownloadError::Damaged { pack: Some(pack), digest: root.0 })
     }
 
-    /// Read one blob.
+    /// Read one blob, plain.
     pub(crate) fn blob(&mut self, digest: &Digest) -> Result<Vec<u8>, DownloadError> {
         self.whole(digest).map(|(bytes, _)| bytes)
     }
 
+    /// Read one blob as it is stored.
+    pub(crate) fn parcel(&mut self, digest: &Digest) -> Result<Parcel, DownloadError> {
+        self.load(digest).map(|(_, form, stored)| Parcel { form, bytes: Bytes::from(stored) })
+    }
+
     fn whole(&mut self, digest: &Digest) -> Result<(Vec<u8>, PackId), DownloadError> {
-        let (place, stored_len) = self.find(digest)?;
-        let mut bytes = vec![0; stored_len as usize];
-        self.read_blob(digest, &mut bytes)?;
-        Ok((bytes, place.pack))
+        let (place, form, stored) = self.load(digest)?;
+        let plain = if form.is_zstd() { std::mem::take(&mut self.opened) } else { stored };
+        Ok((plain, place.pack))
     }
 }
 

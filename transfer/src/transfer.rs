@@ -79,7 +79,7 @@ pub(crate) struct Inner {
 pub struct Usage {
     /// Bytes of all sealed packs on disk.
     pub stored_bytes: u64,
-    /// Bytes of the blobs in them that the index refers to.
+    /// Bytes of the blobs in them that the index refers to, as they are stored.
     pub referenced_bytes: u64,
     /// Sealed packs.
     pub packs: u64,

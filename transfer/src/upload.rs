@@ -3,7 +3,7 @@
 //! # What it promises
 //!
 //! * Each byte of the body is copied once, into a segment that all lanes share: MD5, the secure hash
-//!   and the cutter. At most eight segments of 1 MiB are in flight.
+//!   and the cutter, which copies or compresses what is new. At most eight segments of 1 MiB are in flight.
 //! * The future may be dropped at any await. What was written is removed, or, once it is in the
 //!   index, is unnamed and left to reclaim.
 //! * An error leaves no image behind (`gather`).

@@ -14,6 +14,7 @@ use peerglass_catalog::manifest::{Entry, Page, Root};
 
 use crate::error::DownloadError;
 use crate::exchange::{PAGE_BYTES_MAX, Want, WantLen};
+use crate::form::Form;
 use crate::gather::Progress;
 use crate::index::Place;
 use crate::segment::{SEGMENT_BYTES, Segments};
@@ -61,11 +62,17 @@ impl From<DownloadError> for Stop {
     }
 }
 
-/// One chunk of a batch: where it is on disk, unless it was lent, and in the buffer.
+/// One chunk of a batch: where and how it is on disk, unless it was lent, and where in the buffer, plain.
 struct Wanted {
     digest: Digest,
-    place: Option<Place>,
+    stored: Option<(Place, Form)>,
     buffer: Range<usize>,
+}
+
+impl Wanted {
+    fn stored_len(&self) -> usize {
+        self.stored.map_or(0, |(_, form)| form.stored_len() as usize)
+    }
 }
 
 impl RangeReader {
@@ -181,30 +188,29 @@ impl RangeReader {
         let mut lack = None;
         let mut rest = &wanted[..];
         while let Some((first, after)) = rest.split_first() {
-            let Some(place) = first.place else {
+            let Some((place, _)) = first.stored else {
                 let lent = self.lent.get(&first.digest).filter(|lent| lent.len() == first.buffer.len());
                 let lent = lent.ok_or(DownloadError::Damaged { pack: None, digest: first.digest })?;
                 buffer[first.buffer.clone()].copy_from_slice(lent);
                 rest = after;
                 continue;
             };
-            let run = rest.iter().take_while(|chunk| adjoins(first, chunk)).count();
+            let run = 1 + rest.windows(2).take_while(|pair| adjoins(&pair[0], &pair[1])).count();
             let (run, after) = rest.split_at(run);
-            let end = run.last().map_or(first.buffer.end, |last| last.buffer.end);
-            let read = self.blobs.read(place, &mut buffer[first.buffer.start..end]);
-            for chunk in run {
-                let bytes = &mut buffer[chunk.buffer.clone()];
-                if read.is_ok() && Digest::of(bytes) == chunk.digest {
-                    continue;
-                }
+            for chunk in self.read_run(place, run, buffer) {
                 // Alone, which tells the damaged chunk from its neighbours, and looks it up again in
                 // case reclaim has moved it.
-                match self.blobs.read_blob(&chunk.digest, bytes) {
+                match self.blobs.blob(&chunk.digest) {
+                    Ok(plain) if plain.len() == chunk.buffer.len() => {
+                        buffer[chunk.buffer.clone()].copy_from_slice(&plain);
+                    }
+                    // Sound, and not what this manifest takes it for.
+                    Ok(_) => return Err(DownloadError::Damaged { pack: None, digest: chunk.digest }.into()),
                     Err(error @ DownloadError::Damaged { .. }) => {
                         lacks.push(want(chunk.digest, chunk.buffer.len()));
                         lack.get_or_insert(error);
                     }
-                    read => read?,
+                    Err(error) => return Err(error.into()),
                 }
             }
             rest = after;
@@ -220,6 +226,35 @@ impl RangeReader {
         Ok(segment.freeze().slice(skip..len - over))
     }
 
+    /// Read chunks that lie back to back on disk, and put the plain bytes of each into its part of `buffer`.
+    /// Answers with those that were not read or are something else.
+    fn read_run<'a>(&mut self, place: Place, run: &'a [Wanted], buffer: &mut [u8]) -> Vec<&'a Wanted> {
+        let stored = run.iter().map(Wanted::stored_len).sum();
+        let plain = run.iter().map(|chunk| chunk.buffer.len()).sum();
+        let start = run.first().map_or(0, |first| first.buffer.start);
+        let is_sound =
+            |chunk: &&Wanted, buffer: &[u8]| Digest::of(&buffer[chunk.buffer.clone()]) == chunk.digest;
+        if stored == plain {
+            // None of them is compressed, so they lie in the buffer as they do on disk.
+            let read = self.blobs.read(place, &mut buffer[start..start + plain]).is_ok();
+            return run.iter().filter(|chunk| !(read && is_sound(chunk, buffer))).collect();
+        }
+        let mut scratch = self.segments.take_scratch(stored);
+        let read = self.blobs.read(place, scratch.as_mut()).is_ok();
+        let mut rest = scratch.as_ref();
+        let mut unsound = Vec::new();
+        for chunk in run {
+            let (stored, after) = rest.split_at(chunk.stored_len());
+            rest = after;
+            let form = chunk.stored.filter(|_| read).map(|(_, form)| form);
+            let opened = form.is_some_and(|form| form.open_into(stored, &mut buffer[chunk.buffer.clone()]));
+            if !(opened && is_sound(&chunk, buffer)) {
+                unsound.push(chunk);
+            }
+        }
+        unsound
+    }
+
     /// The chunks of the next batch, and how long they are together. It ends before the first that is
     /// not here; if that is the very first, all that are not here are lacks.
     fn choose(&self) -> Result<(Vec<Wanted>, usize), Stop> {
@@ -233,9 +268,13 @@ impl RangeReader {
             if end > SEGMENT_BYTES || self.entry_start + len as u64 >= self.range.end {
                 break;
             }
-            let place = match self.blobs.find(digest) {
+            let stored = match self.blobs.find(digest) {
                 _ if self.lent.contains_key(digest) => None,
-                Ok((place, _)) => Some(place),
+                Ok((_, form)) if form.plain_len() != *plain_len => {
+                    // Only a broken writer says so, as of pages.
+                    return Err(DownloadError::Damaged { pack: None, digest: *digest }.into());
+                }
+                Ok(stored) => Some(stored),
                 Err(DownloadError::Damaged { .. }) if !wanted.is_empty() => break,
                 Err(error @ DownloadError::Damaged { .. }) => {
                     lacks.push(want(*digest, *plain_len as usize));
@@ -246,7 +285,7 @@ impl RangeReader {
                 Err(error) => return Err(error.into()),
             };
             if lack.is_none() {
-                wanted.push(Wanted { digest: *digest, place, buffer: len..end });
+                wanted.push(Wanted { digest: *digest, stored, buffer: len..end });
             }
             len = end;
         }
@@ -265,9 +304,8 @@ fn want(digest: Digest, len: usize) -> Want {
     Want { digest, len: WantLen::Exactly(len as u32) }
 }
 
-/// Whether `chunk` is as far behind `first` on disk as it is in the buffer.
-fn adjoins(first: &Wanted, chunk: &Wanted) -> bool {
-    let (Some(first_place), Some(place)) = (first.place, chunk.place) else { return false };
-    let distance = (chunk.buffer.start - first.buffer.start) as u64;
-    place.pack == first_place.pack && place.offset == first_place.offset + distance
+/// Whether `next` begins on disk where `chunk` ends.
+fn adjoins(chunk: &Wanted, next: &Wanted) -> bool {
+    let (Some((place, form)), Some((next, _))) = (chunk.stored, next.stored) else { return false };
+    place.pack == next.pack && place.offset.saturating_add(u64::from(form.stored_len())) == next.offset
 }

@@ -8,7 +8,7 @@
 //!
 //! # What it leaves to others
 //!
-//! Whether a blob has the digest it was asked for by (`sources`).
+//! Whether a blob is what it was asked for, once it is opened (`sources`).
 
 use std::future::Future;
 use std::pin::pin;
@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::survey::Share;
-use super::wire::{self, Answer, Breach, HoldRefusal, News, Request};
+use super::wire::{self, Answer, Breach, Head, HoldRefusal, News, Request};
 use crate::connection::{Broken, Connection, Receiving};
+use crate::form::{Form, Parcel};
 use crate::peers::{PeerError, Peers};
 
 /// How long a peer may be silent while it owes an answer: longer than any queue or retransmission of
@@ -45,7 +45,7 @@ pub(crate) struct Want {
     pub(crate) len: WantLen,
 }
 
-/// How long the blob is.
+/// How long the blob is, plain. Only what is exactly so long may come compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WantLen {
     Exactly(u32),
@@ -175,11 +175,12 @@ impl Link {
         root: ManifestRoot,
         wants: &[Want],
         waits: bool,
-        got: &mut [Option<Bytes>],
+        got: &mut [Option<Parcel>],
     ) -> Result<(), AskError> {
         let digests = wants.iter().map(|want| want.digest).collect();
+        let plain = wants.iter().any(|want| matches!(want.len, WantLen::AtMost(_)));
         let receive = async {
-            let mut stream = self.ask(&Request::Blobs { root, digests, waits }).await?;
+            let mut stream = self.ask(&Request::Blobs { root, digests, waits, plain }).await?;
             for (want, place) in wants.iter().zip(got) {
                 *place = self.blob(&mut stream, want.len).await?;
             }
@@ -231,23 +232,21 @@ impl Link {
         Ok(wire::message(&frame)?)
     }
 
-    async fn blob(&self, stream: &mut Receiving, want: WantLen) -> Result<Option<Bytes>, AskError> {
+    async fn blob(&self, stream: &mut Receiving, want: WantLen) -> Result<Option<Parcel>, AskError> {
         let mut head = [0; 4];
         self.fill(stream, &mut head).await?;
-        let len = u32::from_be_bytes(head);
-        match len {
-            0 => return Ok(None),
-            wire::BUSY => return Err(AskError::Busy),
-            _ => {}
-        }
-        let fits = match want {
-            WantLen::Exactly(exactly) => len == exactly,
-            WantLen::AtMost(most) => len <= most,
+        let form = match (wire::head(head), want) {
+            (Head::NotHere, _) => return Ok(None),
+            (Head::Busy, _) => return Err(AskError::Busy),
+            (Head::Raw(len), WantLen::Exactly(exactly)) if len == exactly => Form::raw(len),
+            (Head::Raw(len), WantLen::AtMost(most)) if len <= most => Form::raw(len),
+            (Head::Raw(len), _) => return Err(Breach::WrongLength(len).into()),
+            (Head::Zstd(len), WantLen::Exactly(exactly)) => {
+                Form::zstd(len, exactly).ok_or(Breach::WrongLength(len))?
+            }
+            (Head::Zstd(_), WantLen::AtMost(_)) => return Err(Breach::Compressed.into()),
         };
-        if !fits {
-            return Err(Breach::WrongLength(len).into());
-        }
-        let len = len as usize;
+        let len = form.stored_len() as usize;
         let mut bytes = Vec::new();
         while bytes.len() < len {
             let start = bytes.len();
@@ -258,7 +257,7 @@ impl Link {
             bytes.resize(end, 0);
             self.fill(stream, &mut bytes[start..]).await?;
         }
-        Ok(Some(bytes.into()))
+        Ok(Some(Parcel { form, bytes: bytes.into() }))
     }
 
     async fn fill(&self, stream: &mut Receiving, mut buffer: &mut [u8]) -> Result<(), AskError> {

@@ -32,7 +32,7 @@ const RATE_OVER: Duration = Duration::from_millis(500);
 /// See the module.
 pub(crate) struct Outbox {
     turns: Semaphore,
-    /// Bytes that wait or are being sent.
+    /// Bytes that wait or are being sent, as the plan of who asked counts them: plain.
     backlog: AtomicU64,
     rate: Mutex<Rate>,
 }

@@ -105,7 +105,7 @@ pub(super) async fn run(
     // First, so that peers can have it from here as soon as anything. Readers know it even if there is no room.
     let first = move || {
         let mut gather = gather;
-        gather.add_blob(root.0, &encoded, BlobKind::Root)?;
+        gather.add_blob(root.0, encoded, BlobKind::Root)?;
         Ok::<_, KeepError>(gather)
     };
     let gather = transfer.workers.run(first).await.map_err(KeepError::Disk)??;
@@ -192,7 +192,7 @@ async fn ask_root(
     if let Err(error) = link.blobs(root, &want, true, &mut got).await {
         return Ok(Err(error));
     }
-    let (mut got, sound) = verify(transfer.workers, want.to_vec(), got).await?;
+    let (mut got, sound) = verify(transfer.workers, want.to_vec(), got, |parcel, _| parcel.bytes).await?;
     let lacks = if sound { Breach::EmptyPromise } else { Breach::WrongBytes };
     Ok(got.pop().flatten().ok_or(lacks.into()))
 }

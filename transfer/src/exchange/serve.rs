@@ -2,7 +2,8 @@
 //!
 //! # What it promises
 //!
-//! * No byte leaves unverified: each blob is read and compared with its name first.
+//! * No byte leaves unverified: each blob is read, opened if it is compressed, and compared with its name first. It
+//!   leaves as it is stored, unless plain bytes are wanted.
 //! * At most [`REQUESTS_MAX`] requests of a connection are answered at once and at most
 //!   [`READ_AHEAD_PER_CONNECTION`] of its answers are in memory; others wait in the connection.
 //! * Whatever the other side sends, it gets an answer or a reset stream, within a bounded time.
@@ -25,6 +26,7 @@ use super::wire::{self, Answer, Breach, Request};
 use super::{survey, tell};
 use crate::connection::{Broken, Calls, Connection, REQUESTS_MAX, Receiving, Sending};
 use crate::error::{DiskFailure, DownloadError};
+use crate::form::Parcel;
 use crate::segment::SEGMENT_BYTES;
 use crate::store::BlobReader;
 use crate::transfer::Inner;
@@ -124,8 +126,8 @@ impl Served<'_> {
             Request::Blobs { waits: false, .. } if self.transfer.outbox.is_busy() => {
                 send_all(send, vec![Bytes::copy_from_slice(&wire::BUSY.to_be_bytes())]).await?;
             }
-            Request::Blobs { root, digests, waits: _ } => {
-                let sent = timeout(REQUEST_TIME_MAX, self.blobs(send, root, digests)).await;
+            Request::Blobs { root, digests, waits: _, plain } => {
+                let sent = timeout(REQUEST_TIME_MAX, self.blobs(send, root, digests, plain)).await;
                 return sent.map_err(|_| ServeError::Silent)?;
             }
             Request::Hold { root } => self.hold(send, root).await?,
@@ -145,6 +147,7 @@ impl Served<'_> {
         send: &mut Sending,
         root: ManifestRoot,
         digests: Vec<Digest>,
+        plain: bool,
     ) -> Result<(), ServeError> {
         let reader = move |transfer: &Inner| {
             let mut reader = BlobReader::new(transfer.store.clone());
@@ -153,10 +156,11 @@ impl Served<'_> {
             }
             reader
         };
+        // In plain bytes: it is what others count, and how long it takes to verify them.
         let finder = reader(self.transfer);
         let sizes = move || {
             let size = |digest: Digest| match finder.find(&digest) {
-                Ok((_, len)) => Ok((digest, len as usize)),
+                Ok((_, form)) => Ok((digest, form.plain_len() as usize)),
                 Err(DownloadError::Disk(failure)) => Err(failure),
                 Err(_) => Ok((digest, 0)),
             };
@@ -178,7 +182,7 @@ impl Served<'_> {
             });
             let (batch, after) = rest.split_at(1 + more.count());
             rest = after;
-            let mut sending = std::pin::pin!(self.batch(send, reader(self.transfer), batch.to_vec()));
+            let mut sending = std::pin::pin!(self.batch(send, reader(self.transfer), batch.to_vec(), plain));
             match timeout_at(began + TURN_TIME, &mut sending).await {
                 Ok(sent) => sent?,
                 Err(_) => {
@@ -202,6 +206,7 @@ impl Served<'_> {
         send: &mut Sending,
         mut reader: BlobReader,
         batch: Vec<(Digest, usize)>,
+        plain: bool,
     ) -> Result<(), ServeError> {
         let bytes: usize = batch.iter().map(|(_, size)| size).sum();
         let units = bytes.div_ceil(1 << 20).clamp(1, READ_AHEAD_PER_CONNECTION) as u32;
@@ -210,10 +215,13 @@ impl Served<'_> {
         let read = move || {
             let mut blobs = Vec::with_capacity(batch.len() * 2);
             for (digest, size) in &batch {
-                let read = if *size == 0 { None } else { found(reader.blob(digest))? };
-                let bytes = Bytes::from(read.unwrap_or_default());
-                blobs.push(Bytes::copy_from_slice(&(bytes.len() as u32).to_be_bytes()));
-                blobs.push(bytes);
+                let read = match plain {
+                    _ if *size == 0 => None,
+                    true => found(reader.blob(digest).map(|bytes| Parcel::raw(bytes.into())))?,
+                    false => found(reader.parcel(digest))?,
+                };
+                blobs.push(Bytes::copy_from_slice(&wire::blob_head(read.as_ref().map(|parcel| parcel.form))));
+                blobs.push(read.map(|parcel| parcel.bytes).unwrap_or_default());
             }
             Ok::<_, DiskFailure>(blobs)
         };
@@ -244,9 +252,9 @@ impl Served<'_> {
 }
 
 /// What was read, or `None` for what is not there or not what it was.
-fn found(read: Result<Vec<u8>, DownloadError>) -> Result<Option<Vec<u8>>, DiskFailure> {
+fn found(read: Result<Parcel, DownloadError>) -> Result<Option<Parcel>, DiskFailure> {
     match read {
-        Ok(bytes) => Ok(Some(bytes)),
+        Ok(parcel) => Ok(Some(parcel)),
         Err(DownloadError::Disk(failure)) => Err(failure),
         Err(
             DownloadError::Damaged { .. }

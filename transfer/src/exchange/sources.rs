@@ -2,7 +2,8 @@
 //!
 //! # What it promises
 //!
-//! * A blob is given only if its bytes have the digest it was asked for by.
+//! * A blob is given only if its plain bytes have the digest it was asked for by. To open one takes no more memory
+//!   than it was said to be long by whoever asked.
 //! * A peer that breaks the protocol is not asked again. One that stalls or is lost is asked again only
 //!   when nobody else is left, after a pause, and so often only as it brings something: it may have been
 //!   restarted. What it owed is asked of the next.
@@ -22,6 +23,7 @@ use tokio::time::sleep;
 use super::ask::{AskError, Link, Want, on_a_link};
 use super::wire::Breach;
 use crate::error::DiskFailure;
+use crate::form::Parcel;
 use crate::peers::Peers;
 use crate::workers::Workers;
 
@@ -101,7 +103,7 @@ impl Sources {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Fetch and verify every one of `wants`.
+    /// Fetch and verify every one of `wants`. Answers with their plain bytes.
     pub(crate) async fn fetch(&self, wants: &[Want]) -> Result<Vec<Bytes>, FetchError> {
         let mut got: Vec<Option<Bytes>> = vec![None; wants.len()];
         let mut from = 0;
@@ -115,7 +117,11 @@ impl Sources {
             let asked: Vec<Want> = missing.iter().map(|at| wants[*at]).collect();
             let mut received = vec![None; asked.len()];
             let mut outcome = link.blobs(self.root, &asked, true, &mut received).await;
-            let (received, sound) = verify(self.workers, asked, received).await.map_err(FetchError::Disk)?;
+            let plain = |parcel: Parcel, plain: &[u8]| {
+                if parcel.form.is_zstd() { Bytes::copy_from_slice(plain) } else { parcel.bytes }
+            };
+            let verified = verify(self.workers, asked, received, plain).await;
+            let (received, sound) = verified.map_err(FetchError::Disk)?;
             if !sound {
                 outcome = Err(Breach::WrongBytes.into());
             }
@@ -192,21 +198,27 @@ impl Sources {
     }
 }
 
-/// Take out what has another digest than it was asked for by. Answers with whether nothing had.
-pub(super) async fn verify(
+/// Open what was received, and take out what is not what it was asked for. `keep` makes something of a parcel and its
+/// plain bytes. Answers also with whether nothing was taken out.
+pub(super) async fn verify<T: Send + 'static>(
     workers: Workers,
     asked: Vec<Want>,
-    mut received: Vec<Option<Bytes>>,
-) -> Result<(Vec<Option<Bytes>>, bool), DiskFailure> {
+    received: Vec<Option<Parcel>>,
+    keep: impl Fn(Parcel, &[u8]) -> T + Send + 'static,
+) -> Result<(Vec<Option<T>>, bool), DiskFailure> {
     let check = move || {
+        let mut opened = Vec::new();
         let mut sound = true;
-        for (want, place) in asked.iter().zip(&mut received) {
-            if place.as_ref().is_some_and(|bytes| Digest::of(bytes) != want.digest) {
-                *place = None;
-                sound = false;
-            }
-        }
-        (received, sound)
+        let mut check = |want: &Want, parcel: Parcel| {
+            let bytes = parcel.bytes.clone();
+            let plain =
+                parcel.form.open(&bytes, &mut opened).filter(|plain| Digest::of(plain) == want.digest);
+            sound &= plain.is_some();
+            plain.map(|plain| keep(parcel, plain))
+        };
+        let each = asked.iter().zip(received);
+        let verified = each.map(|(want, parcel)| parcel.and_then(|parcel| check(want, parcel))).collect();
+        (verified, sound)
     };
     workers.run(check).await
 }
@@ -221,5 +233,44 @@ async fn look(peers: Arc<dyn Peers>, peer: NodeId, root: ManifestRoot) -> Option
             tracing::debug!(peer = peer.0, %error, "a peer does not say what it holds");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exchange::ask::WantLen;
+    use crate::form;
+
+    fn parcel(plain: &[u8]) -> Parcel {
+        let mut stored = Vec::new();
+        let form = form::append(plain, &mut stored);
+        Parcel { form, bytes: stored.into() }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_what_was_asked_for_is_taken_out_in_either_form() {
+        let (zeros, ones, short) = (vec![0; 5000], vec![1; 5000], vec![1; 10]);
+        let want =
+            |plain: &[u8]| Want { digest: Digest::of(plain), len: WantLen::Exactly(plain.len() as u32) };
+        let asked = vec![want(&zeros), want(&zeros), want(&short), want(&short), want(&ones), want(&ones)];
+        let mut rotten = parcel(&ones).bytes.to_vec();
+        rotten.pop();
+        let rotten = Parcel { form: parcel(&ones).form, bytes: rotten.into() };
+        let wrong = parcel(&short[1..]);
+        let received = [
+            Some(parcel(&zeros)),
+            Some(parcel(&ones)),
+            Some(parcel(&short)),
+            Some(wrong),
+            Some(rotten),
+            None,
+        ];
+        let plain = |_: Parcel, plain: &[u8]| plain.to_vec();
+        let verified = verify(Workers::Inline, asked.clone(), received.to_vec(), plain).await.unwrap();
+        assert_eq!(verified, (vec![Some(zeros), None, Some(short), None, None, None], false));
+        let sound = received[..1].to_vec();
+        let (kept, all) = verify(Workers::Inline, asked, sound, |parcel, _| parcel).await.unwrap();
+        assert!(all && kept[0].as_ref().unwrap().form.is_zstd(), "it stays as it came");
     }
 }

@@ -26,7 +26,7 @@ pub struct Share {
     pub of: u32,
     /// Whether it is being pulled there.
     pub pulling: bool,
-    /// Bytes that the pull has received.
+    /// Bytes that the pull has received: less than the image has, where they came compressed.
     pub received_bytes: u64,
 }
 

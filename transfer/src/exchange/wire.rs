@@ -6,10 +6,12 @@
 //!
 //! ```text
 //! frame     length u32 big endian, at most 64 KiB, of what follows
-//!           version u8, 1
+//!           version u8, 2
 //!           body    postcard
-//! blob      length u32 big endian, then so many bytes; 0: not here, or not soundly;
-//!           2^32 - 2, as the first of an answer and its last: busy, nothing is sent
+//! blob      length u32 big endian, then so many bytes; 0: not here, or not soundly
+//!             top bit set: they are one zstd frame, the other 31 bits are its length
+//!             2^32 - 2, as the first of an answer and its last: busy, nothing is sent;
+//!             no frame is that long
 //! ```
 //!
 //! | Request | Answer |
@@ -22,15 +24,16 @@
 //!
 //! `Follow` asks for news of how much of a manifest is here. `Nothing`, `Ended` and a finished stream end it. `Whole`
 //! is said of what is held; of a manifest that is being pulled, `Has` lists pieces (`swarm/pieces.rs`) as they come, after
-//! all that came before, and `Whole` follows when it is. All but the last carry what the other side has to send, in bytes.
-//! A node that is followed while it pulls follows back.
+//! all that came before, and `Whole` follows when it is. All but the last carry what the other side has to send, in
+//! plain bytes. A node that is followed while it pulls follows back.
 //!
 //! `Hold` asks the other side to hold a manifest and to answer when that is durable. What it lacks
 //! it fetches with requests of its own: over the same connection first, then from whom else it knows.
 //!
-//! A blob is a chunk, a manifest page or a manifest's root, as it is stored; its name is the BLAKE3 of
-//! the bytes. Holes are in the pages and never travel. Knowing a name is enough to be given the
-//! bytes: who may connect at all is a member of the cluster.
+//! A blob is a chunk, a manifest page or a manifest's root; its name is the BLAKE3 of the plain bytes. Chunks travel as
+//! they are stored: compressed, if that is shorter. `Blobs` says whether `plain` bytes are wanted, as pages and roots
+//! are; their length only who sends them knows, and nobody opens what could be of any length. Holes are in the pages and
+//! never travel. Knowing a name is enough to be given the bytes: who may connect at all is a member of the cluster.
 //!
 //! # What it promises
 //!
@@ -47,6 +50,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::survey::Share;
+use crate::form::Form;
 
 /// Longest frame, without its length.
 pub(crate) const FRAME_BYTES_MAX: usize = 64 << 10;
@@ -54,12 +58,14 @@ pub(crate) const FRAME_BYTES_MAX: usize = 64 << 10;
 pub(crate) const BLOBS_MAX: usize = 1024;
 /// Most pieces of one frame of news: 40 KiB at most.
 pub(crate) const NEWS_PIECES_MAX: usize = 8192;
+/// Set in a blob's length: its bytes are compressed.
+const ZSTD: u32 = 1 << 31;
 /// In place of a blob's length: busy.
 pub(crate) const BUSY: u32 = u32::MAX - 1;
 /// How often a `Hold` in progress is heard of.
 pub(crate) const WORKING_EVERY: Duration = Duration::from_secs(2);
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// What one node asks of another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,11 +73,13 @@ pub(crate) enum Request {
     Holds {
         root: ManifestRoot,
     },
-    /// `waits`: it would rather wait than be told that the other side is busy.
+    /// `waits`: it would rather wait than be told that the other side is busy. `plain`: it takes nothing
+    /// compressed.
     Blobs {
         root: ManifestRoot,
         digests: Vec<Digest>,
         waits: bool,
+        plain: bool,
     },
     Hold {
         root: ManifestRoot,
@@ -135,6 +143,8 @@ pub(crate) enum Breach {
     WrongAnswer,
     #[error("a blob of {0} bytes, which is not its length")]
     WrongLength(u32),
+    #[error("compressed bytes where only plain ones may be")]
+    Compressed,
     #[error("bytes that are not the blob asked for")]
     WrongBytes,
     #[error("an answer that ends early")]
@@ -155,6 +165,31 @@ pub(crate) fn frame<T: Serialize>(message: &T) -> Vec<u8> {
     assert!(len <= FRAME_BYTES_MAX, "requests are cut to fit");
     bytes[..4].copy_from_slice(&(len as u32).to_be_bytes());
     bytes
+}
+
+/// What comes before a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    NotHere,
+    Busy,
+    Raw(u32),
+    Zstd(u32),
+}
+
+/// What comes before a blob of that form; `None` for one that is not here.
+pub(crate) fn blob_head(form: Option<Form>) -> [u8; 4] {
+    let word = form.map_or(0, |form| form.stored_len() | if form.is_zstd() { ZSTD } else { 0 });
+    word.to_be_bytes()
+}
+
+/// What such a head says, which need not be true.
+pub(crate) fn head(word: [u8; 4]) -> Head {
+    match u32::from_be_bytes(word) {
+        0 => Head::NotHere,
+        BUSY => Head::Busy,
+        word if word & ZSTD != 0 => Head::Zstd(word & !ZSTD),
+        len => Head::Raw(len),
+    }
 }
 
 /// The length a frame announces, if it is within bounds.
@@ -196,6 +231,7 @@ pub(crate) fn request(frame: &[u8]) -> Result<Request, Breach> {
 
 #[cfg(test)]
 mod tests {
+    use peerglass_catalog::manifest::ENTRY_BYTES_MAX;
     use proptest::prelude::*;
 
     use super::*;
@@ -211,7 +247,7 @@ mod tests {
     fn the_largest_request_fits_a_frame_and_one_more_is_refused() {
         let blobs = |count| {
             let digests = vec![Digest([0xff; 32]); count];
-            Request::Blobs { root: ManifestRoot(Digest([0xff; 32])), digests, waits: true }
+            Request::Blobs { root: ManifestRoot(Digest([0xff; 32])), digests, waits: true, plain: true }
         };
         assert_eq!(request(&body(&blobs(BLOBS_MAX))), Ok(blobs(BLOBS_MAX)));
         assert_eq!(request(&body(&blobs(BLOBS_MAX + 1))), Err(Breach::BadCount(BLOBS_MAX + 1)));
@@ -226,13 +262,27 @@ mod tests {
         assert_eq!(frame_len([0, 1, 0, 1]), Err(Breach::FrameTooLong(65_537)));
         assert_eq!(frame_len([0, 1, 0, 0]), Ok(65_536));
         assert_eq!(request(&[]), Err(Breach::EmptyFrame));
-        assert_eq!(request(&[2, 0]), Err(Breach::UnknownVersion(2)));
+        assert_eq!(request(&[1, 0]), Err(Breach::UnknownVersion(1)));
+        assert_eq!(request(&[3, 0]), Err(Breach::UnknownVersion(3)));
         let mut long = body(&Answer::Held);
         long.push(0);
         assert_eq!(message::<Answer>(&long), Err(Breach::TrailingBytes));
         // A count of 2^63 digests, none of which follow.
-        let bomb = [&[1, 1][..], &[0; 32], &[0xff; 9], &[0x7f]].concat();
+        let bomb = [&[VERSION, 1][..], &[0; 32], &[0xff; 9], &[0x7f]].concat();
         assert_eq!(request(&bomb), Err(Breach::BadFrame));
+    }
+
+    #[test]
+    fn a_head_says_one_thing() {
+        assert_eq!(head(blob_head(None)), Head::NotHere);
+        assert_eq!(head(BUSY.to_be_bytes()), Head::Busy);
+        assert_eq!(head(blob_head(Some(Form::raw(70_000)))), Head::Raw(70_000));
+        let longest = Form::zstd(ENTRY_BYTES_MAX - 1, ENTRY_BYTES_MAX);
+        assert_eq!(head(blob_head(longest)), Head::Zstd(ENTRY_BYTES_MAX - 1));
+        // What no honest peer says: longer than a chunk can be, or nothing at all.
+        for (word, says) in [(u32::MAX, Head::Zstd(u32::MAX >> 1)), (ZSTD, Head::Zstd(0))] {
+            assert_eq!(head(word.to_be_bytes()), says);
+        }
     }
 
     proptest! {

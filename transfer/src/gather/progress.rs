@@ -11,6 +11,7 @@ use peerglass_catalog::Digest;
 use peerglass_catalog::keyspace::{BoxFuture, Fault};
 
 use crate::disk::{PackFile, PackId};
+use crate::form::Form;
 use crate::index::Place;
 use crate::pack::{HEADER, PackWriter, Sealed};
 use crate::store::Store;
@@ -25,9 +26,9 @@ pub(crate) struct Progress {
     pack: OnceLock<(PackId, Arc<dyn PackFile>)>,
     /// Bytes of blobs appended.
     written: AtomicU64,
-    /// Offset and length of each gathered blob, once its run is written. Only looked up, so that
+    /// Offset and form of each gathered blob, once its run is written. Only looked up, so that
     /// the order of the table shows nowhere.
-    places: Mutex<HashMap<Digest, (u64, u32)>>,
+    places: Mutex<HashMap<Digest, (u64, Form)>>,
     kept: AtomicBool,
 }
 
@@ -43,7 +44,7 @@ impl Progress {
     }
 
     // Each critical section is one step on the map.
-    fn places(&self) -> MutexGuard<'_, HashMap<Digest, (u64, u32)>> {
+    fn places(&self) -> MutexGuard<'_, HashMap<Digest, (u64, Form)>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -53,16 +54,16 @@ impl Progress {
     }
 
     /// The blob is going to be at `offset`.
-    pub(super) fn gather(&self, digest: Digest, offset: u64, stored_len: u32) {
-        self.places().insert(digest, (offset, stored_len));
+    pub(super) fn gather(&self, digest: Digest, offset: u64, form: Form) {
+        self.places().insert(digest, (offset, form));
     }
 
-    /// Where the blob can be read, sealed or not, and how long it is.
-    pub(crate) fn place(&self, digest: &Digest) -> Option<(Place, u32)> {
-        let (offset, stored_len) = *self.places().get(digest)?;
+    /// Where the blob can be read, sealed or not, and in what form.
+    pub(crate) fn place(&self, digest: &Digest) -> Option<(Place, Form)> {
+        let (offset, form) = *self.places().get(digest)?;
         // Runs are appended whole, so what begins before the end is there to its end.
         let end = HEADER.len() as u64 + self.written.load(Ordering::Acquire);
-        self.pack.get().filter(|_| offset < end).map(|(pack, _)| (Place { pack: *pack, offset }, stored_len))
+        self.pack.get().filter(|_| offset < end).map(|(pack, _)| (Place { pack: *pack, offset }, form))
     }
 
     /// Begin the pack.

@@ -5,6 +5,7 @@ use peerglass_catalog::manifest::{Entry, Page, Root};
 use peerglass_catalog::{Digest, ManifestRoot};
 
 use super::{Held, Ledger, Working};
+use crate::form::Form;
 use crate::index::Blob;
 use crate::pack::BlobKind;
 
@@ -138,7 +139,7 @@ pub(crate) fn chunks(page: &Page) -> impl Iterator<Item = Digest> {
 /// right if it comes back. Answers with the new count.
 fn count_up(working: &mut Working<'_>, digest: &Digest, kind: BlobKind) -> Result<u64, Fault> {
     let was = working.blob(digest)?;
-    let lost = Blob { place: None, stored_len: 0, kind, refs: 0, damaged: false };
+    let lost = Blob { place: None, form: Form::raw(0), kind, refs: 0, damaged: false };
     let mut now = was.unwrap_or(lost);
     now.refs += 1;
     working.put_blob(digest, was.as_ref(), &now);

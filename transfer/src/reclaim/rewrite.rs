@@ -1,5 +1,7 @@
 //! Packs that hold something dead: unlinked, or rewritten without it.
 //!
+//! Blobs are copied in the form they are stored in; what is compressed is opened to be verified, and not compressed again.
+//!
 //! Unlinking makes room and rewriting takes it until it is done, so what is wholly dead goes first, then
 //! what frees most for what is copied, and each pack is unlinked before the next is copied.
 
@@ -129,16 +131,18 @@ fn copy_live(store: &Store, progress: &Progress, old: PackId) -> Result<Option<P
     let mut writer = progress.begin_smaller()?;
     let mut buffer = Vec::with_capacity(COPY_BYTES);
     let mut pending: Vec<Row> = Vec::new();
+    let mut opened = Vec::new();
     for row in rows {
         let place = store.ledger.blob(&row.digest)?.and_then(|blob| blob.place);
         if place.is_none_or(|place| place.pack != old || place.offset != row.offset) {
             continue;
         }
         let start = buffer.len();
-        buffer.resize(start + row.stored_len as usize, 0);
+        buffer.resize(start + row.form.stored_len() as usize, 0);
         let bytes = &mut buffer[start..];
+        let is_it = |plain: &[u8]| Digest::of(plain) == row.digest;
         if reader.read(Place { pack: old, offset: row.offset }, bytes).is_err()
-            || Digest::of(bytes) != row.digest
+            || !row.form.open(bytes, &mut opened).is_some_and(is_it)
         {
             tracing::error!(pack = %old, digest = %row.digest, "a pack cannot be rewritten: a blob is damaged");
             return Ok(None);

@@ -1,4 +1,4 @@
-//! The lane that cuts, names, finds what is held already, and writes the rest.
+//! The lane that cuts, names, finds what is held already, and compresses and writes the rest.
 
 use bytes::Bytes;
 use peerglass_catalog::Digest;
@@ -35,48 +35,35 @@ impl Ingest {
     /// many bytes were cut.
     fn cut(&mut self, bytes: &[u8], until: usize, end: bool) -> Result<usize, UploadError> {
         let mut at = 0;
-        let mut run_start = 0;
         while at < until
             && let Some(cut) = self.cutter.next(&bytes[at..], end)
         {
             let (entry, len) = match cut {
                 Cut::Hole(len) => (Entry::Hole { len: len as u64 }, len),
                 Cut::Chunk(len) => {
-                    let digest = Digest::of(&bytes[at..at + len]);
+                    let plain = &bytes[at..at + len];
+                    let digest = Digest::of(plain);
+                    if self.gather.is_new(&digest).map_err(KeepError::from)? {
+                        self.gather.add_chunk(digest, plain);
+                    }
+                    // What names an image must not depend on how a release compresses it.
                     (Entry::Chunk { digest, plain_len: len as u32, stored_len: len as u32 }, len)
                 }
             };
-            let new = match &entry {
-                Entry::Hole { .. } => false,
-                Entry::Chunk { digest, .. } => self.gather.is_new(digest).map_err(KeepError::from)?,
-            };
-            if let (true, Entry::Chunk { digest, .. }) = (new, &entry) {
-                if !self.gather.has_run() {
-                    run_start = at;
-                }
-                self.gather.add_to_run(*digest, len, BlobKind::Chunk);
-            } else {
-                self.write_run(&bytes[run_start..at])?;
-            }
             at += len;
             if let Some(page) = self.builder.push(entry).map_err(bug)? {
-                self.write_run(if self.gather.has_run() { &bytes[run_start..at] } else { &[] })?;
                 self.close_page(&page)?;
             }
         }
-        self.write_run(if self.gather.has_run() { &bytes[run_start..at] } else { &[] })?;
+        self.gather.write_run().map_err(KeepError::from)?;
         Ok(at)
-    }
-
-    fn write_run(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        Ok(self.gather.write_run(bytes).map_err(KeepError::from)?)
     }
 
     fn close_page(&mut self, page: &Page) -> Result<(), UploadError> {
         let encoded = page.encode();
         let digest = Digest::of(&encoded);
         self.pages.push(PageRef { digest, plain_len: page.plain_len() });
-        Ok(self.gather.add_blob(digest, &encoded, BlobKind::Page)?)
+        Ok(self.gather.add_blob(digest, encoded.into(), BlobKind::Page)?)
     }
 }
 
@@ -120,7 +107,7 @@ impl LaneWork for Ingest {
         let root = Root::new(CUT, std::mem::take(&mut self.pages)).map_err(bug)?;
         let encoded = root.encode();
         let name = Root::name(&encoded);
-        self.gather.add_blob(name.0, &encoded, BlobKind::Root)?;
+        self.gather.add_blob(name.0, encoded.into(), BlobKind::Root)?;
         Ok(self.gather.finish(name, root))
     }
 }

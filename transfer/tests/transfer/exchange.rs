@@ -3,10 +3,11 @@
 use std::future::Future;
 
 use futures::{StreamExt, future};
-use peerglass_catalog::NodeId;
+use peerglass_catalog::manifest::{Builder, Entry};
+use peerglass_catalog::{Digest, NodeId};
 use peerglass_transfer::{DownloadError, PackDisk, ReplicateError, Workers};
 
-use crate::bodies::noise;
+use crate::bodies::{noise, text};
 use crate::world::cluster::{Network, Node, nodes};
 use crate::world::{assert_exact, read, reclaim, root, store};
 
@@ -41,6 +42,50 @@ async fn what_one_node_has_another_serves_and_keeps() {
             reclaim(&node.transfer, &[]).await;
             assert_eq!(node.memory.packs.list().unwrap(), [], "nothing is named, nothing is left");
         }
+    }
+}
+
+/// Compressed once, where the client brought it: what the second gives is what the first gave.
+#[tokio::test]
+async fn a_compressible_image_travels_as_it_is_stored() {
+    for workers in [Workers::Inline, Workers::Threads] {
+        let nodes = nodes(&Network::new(), 3, workers).await;
+        let image = [text(1, 6 * MIB), vec![0; MIB], vec![7; MIB], text(2, MIB)].concat();
+        let size = image.len() as u64;
+        let name = root(&store(&nodes[0].transfer, &image).await.unwrap());
+        for at in [1, 2] {
+            let node = &nodes[at];
+            assert!(read(&node.transfer, name, 0..size).await.unwrap() == image);
+            settled(node).await;
+            let received = node.peers.received_bytes().await;
+            assert!(received < size * 60 / 100, "{received} bytes for an image of {size}");
+            assert_exact(&node.transfer, &*node.memory.packs, &[&image]).await;
+            nodes[at - 1].kill();
+            assert!(read(&node.transfer, name, 0..size).await.unwrap() == image, "from its own disk");
+        }
+    }
+}
+
+/// A page of one image is a chunk of another, which came first and is kept compressed. Pages travel plain.
+#[tokio::test]
+async fn a_page_that_is_kept_as_a_chunk_is_given_as_a_page() {
+    let nodes = nodes(&Network::new(), 2, Workers::Inline).await;
+    let (giver, taker) = (&nodes[0].transfer, &nodes[1].transfer);
+    const CHUNK: usize = 256 << 10;
+    let image = vec![7; 16 * MIB];
+    let mut builder = Builder::new();
+    for chunk in image.chunks(CHUNK) {
+        let (digest, len) = (Digest::of(chunk), CHUNK as u32);
+        assert!(builder.push(Entry::Chunk { digest, plain_len: len, stored_len: len }).unwrap().is_none());
+    }
+    let page = builder.finish().unwrap().unwrap().encode();
+    let name_of_page = root(&store(giver, &page).await.unwrap());
+    assert!(giver.usage().stored_bytes < page.len() as u64, "it is compressed");
+    let name = root(&store(giver, &image).await.unwrap());
+    assert_eq!(giver.usage().chunks, 5, "two roots, a page, a chunk, and once what is both");
+    for transfer in [giver, taker] {
+        assert!(read(transfer, name, 0..image.len() as u64).await.unwrap() == image);
+        assert!(read(transfer, name_of_page, 0..page.len() as u64).await.unwrap() == page);
     }
 }
 
@@ -241,16 +286,22 @@ async fn first<T>(wanted: impl Future<Output = T>, other: impl Future<Output = (
 
 #[tokio::test]
 async fn what_is_damaged_here_comes_from_a_peer_and_is_kept() {
+    for image in [noise(1, 4 * MIB), text(1, 4 * MIB)] {
+        heals(&image).await;
+    }
+}
+
+async fn heals(image: &[u8]) {
     let nodes = nodes(&Network::new(), 2, Workers::Inline).await;
-    let image = noise(1, 4 * MIB);
     let size = image.len() as u64;
-    let name = root(&store(&nodes[0].transfer, &image).await.unwrap());
+    let name = root(&store(&nodes[0].transfer, image).await.unwrap());
     assert_eq!(nodes[0].transfer.replicate(name, 1).await.unwrap(), [NodeId(2)]);
     let packs = &nodes[1].memory.packs;
     let (pack, _) = packs.list().unwrap()[0];
     // A chunk, and the root, which a pull writes first, behind the header.
     let mut bytes = packs.bytes(pack).unwrap();
-    bytes[2 * MIB] ^= 1;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
     bytes[16 + 1] ^= 1;
     packs.overwrite(pack, bytes);
     // The first read may find the chunk only after the pull that it began for the root.
@@ -261,7 +312,7 @@ async fn what_is_damaged_here_comes_from_a_peer_and_is_kept() {
     nodes[1].peers.candidates.lock().unwrap().clear();
     assert!(read(&nodes[1].transfer, name, 0..size).await.unwrap() == image, "it was kept");
     reclaim(&nodes[1].transfer, &[name]).await;
-    assert_exact(&nodes[1].transfer, &**packs, &[&image]).await;
+    assert_exact(&nodes[1].transfer, &**packs, &[image]).await;
 }
 
 #[tokio::test]

@@ -5,14 +5,14 @@ use peerglass_catalog::NodeId;
 use peerglass_transfer::{DownloadError, PackDisk, ReplicateError, Workers};
 use quinn::{Connection, ReadToEndError};
 
-use crate::bodies::noise;
+use crate::bodies::{noise, text};
 use crate::exchange::settled;
 use crate::world::cluster::{Network, Node};
-use crate::world::liar::{Liar, Lie};
+use crate::world::liar::{Frame, Liar, Lie};
 use crate::world::{assert_exact, read, reclaim, root, store};
 
 const MIB: usize = 1 << 20;
-const LIES: [Lie; 8] = [
+const LIES: [Lie; 16] = [
     Lie::WrongBytes,
     Lie::WrongLength,
     Lie::HugeLength,
@@ -21,7 +21,20 @@ const LIES: [Lie; 8] = [
     Lie::Endless,
     Lie::Die,
     Lie::Garbage,
+    Lie::Frame(Frame::Bomb),
+    Lie::Frame(Frame::Shorter),
+    Lie::Frame(Frame::Other),
+    Lie::Frame(Frame::Trailing),
+    Lie::Frame(Frame::Two),
+    Lie::Frame(Frame::Noise),
+    Lie::Frame(Frame::Long),
+    Lie::Frame(Frame::Empty),
 ];
+
+/// An image to lie about: of chunks that travel compressed, if that is what is lied about.
+fn image(lie: Lie, len: usize) -> Vec<u8> {
+    if matches!(lie, Lie::Frame(_)) { text(1, len) } else { noise(1, len) }
+}
 
 /// The image comes whole from the honest peer, and the liar is asked no more once it has lied.
 async fn survives(lie: Lie, honest: usize) {
@@ -29,7 +42,7 @@ async fn survives(lie: Lie, honest: usize) {
     let giver = Node::start(&network, 1, &[], Workers::Inline).await;
     let liar = Liar::start(&network, 2, 1, lie, honest).await;
     let taker = Node::start(&network, 3, &[2, 1], Workers::Inline).await;
-    let image = noise(1, 3 * MIB);
+    let image = image(lie, 3 * MIB);
     let size = image.len() as u64;
     let name = root(&store(&giver.transfer, &image).await.unwrap());
     let got = read(&taker.transfer, name, 0..size).await;
@@ -71,7 +84,7 @@ async fn an_image_that_only_a_liar_has_is_missing_and_leaves_nothing() {
         let _liar = Liar::start(&network, 2, 1, lie, 2).await;
         let taker = Node::start(&network, 3, &[2], Workers::Inline).await;
         // More than is in flight at once: what a liar sends besides its lie is as good as any.
-        let image = noise(1, 14 * MIB);
+        let image = image(lie, 14 * MIB);
         let name = root(&store(&giver.transfer, &image).await.unwrap());
         let missing = read(&taker.transfer, name, 0..image.len() as u64).await.map(|bytes| bytes.len());
         assert!(matches!(missing, Err(DownloadError::Missing(root)) if root == name), "{lie:?}: {missing:?}");
@@ -145,18 +158,18 @@ async fn no_request_breaks_the_serving_side() {
     let name = root(&store(&giver.transfer, &image).await.unwrap());
     let endpoint = network.endpoint(NodeId(9));
     let connection = network.connect(&endpoint, NodeId(1)).await.unwrap();
-    let ask = |digest: &[u8]| [&[0, 0, 0, 68, 1, 1][..], &name.0.0, &[1], digest, &[0]].concat();
+    let ask = |digest: &[u8]| [&[0, 0, 0, 69, 2, 1][..], &name.0.0, &[1], digest, &[0, 1]].concat();
     let blobs = ask(&name.0.0);
     let garbage: Vec<Vec<u8>> = vec![
         vec![],
         vec![0; 3],
         vec![0; 4],
         vec![0xff; 70_000],
-        vec![0, 1, 0, 1, 1],
-        vec![0, 0, 0, 2, 1, 9],
-        vec![0, 0, 0, 2, 2, 0],
-        [&[0, 0, 0, 36, 1, 1][..], &[0; 34]].concat(),
-        [&[0, 0, 0, 45, 1, 1][..], &[0; 32], &[0xff; 9], &[1, 0]].concat(),
+        vec![0, 1, 0, 1, 2],
+        vec![0, 0, 0, 2, 2, 9],
+        vec![0, 0, 0, 2, 1, 0],
+        [&[0, 0, 0, 36, 2, 1][..], &[0; 34]].concat(),
+        [&[0, 0, 0, 46, 2, 1][..], &[0; 32], &[0xff; 9], &[1, 0, 0]].concat(),
         [&blobs[..], &[0]].concat(),
         blobs[..30].to_vec(),
         noise(2, 60_000),
@@ -188,6 +201,6 @@ async fn half_requests_do_not_block_a_connection() {
         send.write_all(&[0, 0]).await.unwrap();
         open.push((send, receive));
     }
-    let holds = [&[0, 0, 0, 34, 1, 0][..], &name.0.0].concat();
-    assert_eq!(send(&connection, &holds).await.unwrap(), [0, 0, 0, 3, 1, 0, 1]);
+    let holds = [&[0, 0, 0, 34, 2, 0][..], &name.0.0].concat();
+    assert_eq!(send(&connection, &holds).await.unwrap(), [0, 0, 0, 3, 2, 0, 1]);
 }

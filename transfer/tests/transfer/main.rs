@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod bodies;
+mod compressed;
 mod concurrent;
 mod crashes;
 mod damage;

@@ -6,16 +6,17 @@ use peerglass_catalog::{HashAlgorithm, MemoryKeyspace};
 use peerglass_transfer::{DirectoryPacks, DownloadError, PackDisk, TransferDisk, UploadOrder, Workers};
 use proptest::prelude::*;
 
-use crate::bodies::{noise, stream_of};
+use crate::bodies::{noise, stream_of, text};
 use crate::world::{Memory, ORDER, assert_exact, open, read, root, store};
 
-/// Noise, zeros, and repetition, in turn.
+/// Noise, text, zeros, and repetition, in turn.
 fn images() -> impl Strategy<Value = Vec<u8>> {
-    let run = (0..4_u64, 0..200_000_usize, 0..3);
+    let run = (0..4_u64, 0..200_000_usize, 0..4);
     prop::collection::vec(run, 0..6).prop_map(|runs| {
         let run = |(seed, len, kind)| match kind {
             0 => vec![0; len],
             1 => noise(seed, len),
+            2 => text(seed, len),
             _ => vec![seed as u8; len],
         };
         runs.into_iter().flat_map(run).collect()

@@ -56,7 +56,7 @@ impl Contents {
         if page.plain_len() != expected.plain_len {
             return Err(PullError::Contradiction);
         }
-        gather.add_blob(expected.digest, encoded, BlobKind::Page)?;
+        gather.add_blob(expected.digest, encoded.clone(), BlobKind::Page)?;
         let pages = self.pieces.pages();
         let mut start = self.pieces.page_start(number);
         for entry in page.entries() {
@@ -66,7 +66,7 @@ impl Contents {
                 }
                 if gather.is_new(digest).map_err(KeepError::from)? {
                     let lacks = &mut self.lacks[self.pieces.of_chunk(start) - pages].0;
-                    *lacks = lacks.saturating_add(*stored_len);
+                    *lacks = lacks.saturating_add(*plain_len);
                 }
             }
             start += entry.plain_len();
@@ -95,12 +95,12 @@ impl Contents {
             let page = self.page(number)?;
             let mut start = self.pieces.page_start(number);
             for entry in page.entries() {
-                if let Entry::Chunk { digest, stored_len, .. } = entry
+                if let Entry::Chunk { digest, plain_len, .. } = entry
                     && self.pieces.of_chunk(start) == piece
                     && seen.insert(*digest)
                     && gather.is_new(digest)?
                 {
-                    wants.push(Want { digest: *digest, len: WantLen::Exactly(*stored_len) });
+                    wants.push(Want { digest: *digest, len: WantLen::Exactly(*plain_len) });
                 }
                 start += entry.plain_len();
             }

@@ -25,6 +25,7 @@ use crate::exchange::follow::{Followed, Heard};
 use crate::exchange::pulls::{Pull, View};
 use crate::exchange::sources::verify;
 use crate::exchange::wire::{BLOBS_MAX, Breach, News};
+use crate::form::Parcel;
 use crate::gather::{BackgroundSync, Gather, KeepError};
 use crate::pack::BlobKind;
 use crate::peers::Place;
@@ -61,7 +62,7 @@ pub(super) struct Intake<'a> {
 struct Fetched {
     fetch: Fetch,
     wants: Vec<Want>,
-    got: Vec<Option<Bytes>>,
+    got: Vec<Option<Parcel>>,
     outcome: Result<(), AskError>,
 }
 
@@ -282,15 +283,15 @@ impl<'a> Intake<'a> {
         let Fetched { fetch, wants, got, outcome } = fetched;
         let Fetch { piece, from } = fetch;
         let complete = got.iter().all(Option::is_some);
-        let received: u64 = got.iter().flatten().map(|bytes| bytes.len() as u64).sum();
+        let received: u64 = got.iter().flatten().map(|parcel| parcel.bytes.len() as u64).sum();
         if received > 0 {
             self.rounds.brought();
         }
         if piece < self.root.pages().len() {
-            if let Some(Some(encoded)) = got.into_iter().next()
+            if let Some(Some(page)) = got.into_iter().next()
                 && !self.plan.is_here(piece)
             {
-                gather = self.enter_page(gather, piece, encoded).await?;
+                gather = self.enter_page(gather, piece, page.bytes).await?;
             }
         } else if received > 0 {
             gather = self.write(gather, wants, got).await?;
@@ -332,20 +333,18 @@ impl<'a> Intake<'a> {
         &mut self,
         mut gather: Gather,
         wants: Vec<Want>,
-        got: Vec<Option<Bytes>>,
+        got: Vec<Option<Parcel>>,
     ) -> Result<Gather, PullError> {
         let write = move || {
-            let mut run = Vec::new();
-            for (want, bytes) in wants.iter().zip(got) {
+            for (want, parcel) in wants.iter().zip(got) {
                 // It may have come with another piece meanwhile.
-                if let Some(bytes) = bytes
+                if let Some(parcel) = parcel
                     && gather.is_new(&want.digest)?
                 {
-                    gather.add_to_run(want.digest, bytes.len(), BlobKind::Chunk);
-                    run.extend_from_slice(&bytes);
+                    gather.add_parcel(want.digest, &parcel, BlobKind::Chunk);
                 }
             }
-            gather.write_run(&run)?;
+            gather.write_run()?;
             Ok::<_, KeepError>(gather)
         };
         let gather = self.transfer.workers.run(write).await.map_err(KeepError::Disk)??;
@@ -372,7 +371,7 @@ async fn fetch_piece(
             break;
         }
     }
-    let (got, sound) = verify(workers, wants.clone(), got).await?;
+    let (got, sound) = verify(workers, wants.clone(), got, |parcel, _| parcel).await?;
     if !sound {
         outcome = Err(Breach::WrongBytes.into());
     }

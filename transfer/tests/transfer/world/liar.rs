@@ -34,6 +34,45 @@ pub(crate) enum Lie {
     DieOnce,
     /// News, and the question whether it holds the manifest, are answered with garbage.
     Garbage,
+    /// The first blob comes compressed, and is this instead of the frame it should be.
+    Frame(Frame),
+}
+
+/// What is sent instead of one frame with the right bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// One of 64 MiB of zeros.
+    Bomb,
+    /// One with a byte less in it.
+    Shorter,
+    /// One with other bytes in it, as many.
+    Other,
+    /// The right one, and a byte more.
+    Trailing,
+    /// The right bytes in two.
+    Two,
+    /// Bytes that are no frame.
+    Noise,
+    /// The right one and so much after it that the plain bytes would be shorter.
+    Long,
+    /// Nothing.
+    Empty,
+}
+
+impl Frame {
+    fn of(self, plain: &[u8]) -> Vec<u8> {
+        let pack = |plain: &[u8]| zstd::bulk::compress(plain, 1).unwrap();
+        match self {
+            Self::Bomb => pack(&vec![0; 64 << 20]),
+            Self::Shorter => pack(&plain[1..]),
+            Self::Other => pack(&plain.iter().map(|byte| byte ^ 1).collect::<Vec<_>>()),
+            Self::Trailing => [pack(plain), vec![0]].concat(),
+            Self::Two => [pack(&plain[..1]), pack(&plain[1..])].concat(),
+            Self::Noise => vec![0x28; 100],
+            Self::Long => [pack(plain), vec![0; plain.len()]].concat(),
+            Self::Empty => vec![],
+        }
+    }
 }
 
 /// See the module.
@@ -169,7 +208,22 @@ async fn lie(lie: Lie, mut bytes: Vec<u8>, connection: &Connection, send: &mut S
             drop(send.write_all(&bytes[..half]).await);
             connection.close(1_u32.into(), b"");
         }
+        Lie::Frame(frame) => bytes = instead(frame, &bytes),
         Lie::Mute | Lie::Garbage => {}
     }
     drop(send.write_all(&bytes).await);
+}
+
+/// In a blob's length: what follows is compressed.
+const ZSTD: u32 = 1 << 31;
+
+/// An answer of which the first blob is another.
+fn instead(frame: Frame, answer: &[u8]) -> Vec<u8> {
+    let word = u32::from_be_bytes(answer[..4].try_into().unwrap());
+    let (first, rest) = answer[4..].split_at((word & !ZSTD) as usize);
+    let plain =
+        if word & ZSTD == 0 { first.to_vec() } else { zstd::bulk::decompress(first, 1 << 20).unwrap() };
+    let sent = frame.of(&plain);
+    let head = ZSTD | sent.len() as u32;
+    [&head.to_be_bytes()[..], &sent, rest].concat()
 }
