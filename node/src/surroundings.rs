@@ -14,7 +14,7 @@ use quinn::{AsyncUdpSocket, Runtime};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::config::{AuthMode, Settings};
+use crate::config::{AuthMode, ClusterSection, Settings};
 use crate::discovery::{Discovery, Neighbourhood};
 use crate::lock::{DataDirLock, LockError};
 use crate::peers::{KeyError, NodeKey, PeerPort, PortChance, PortError};
@@ -118,6 +118,9 @@ pub enum MachineError {
     Seed(#[from] rand::rngs::SysError),
 }
 
+/// What other nodes are met at.
+type PeerSockets = (Arc<dyn AsyncUdpSocket>, Option<TcpListener>);
+
 /// Ports tried when any will do.
 const ANY_PORT_TRIES: u32 = 16;
 
@@ -141,7 +144,7 @@ impl Surroundings<ApiPort> {
         #[allow(clippy::disallowed_methods, reason = "this is the seam: below it, listeners are arguments")]
         let api_listener =
             TcpListener::bind(listen).await.map_err(|source| MachineError::Listen { listen, source })?;
-        let peer_sockets = bind_peer_port(&settings.cluster.listen).await?;
+        let peer_sockets = bind_peer_port(&settings.cluster).await?;
         let data_dir = &settings.storage.data_dir;
         make_private_dir(data_dir)?;
         let lock = DataDirLock::take(data_dir)?;
@@ -152,7 +155,10 @@ impl Surroundings<ApiPort> {
         let disk = Disk::in_directory(data_dir)?;
         let seed = rand::TryRng::try_next_u64(&mut rand::rngs::SysRng)?;
         let peers = match peer_sockets {
-            Some((udp, tcp)) => Some(PeerPort::new(&key, udp, PortChance::System)?.with_tcp(tcp)),
+            Some((udp, tcp)) => {
+                let port = PeerPort::new(&key, udp, PortChance::System)?;
+                Some(if let Some(tcp) = tcp { port.with_tcp(tcp) } else { port })
+            }
             None => None,
         };
         Ok(Self {
@@ -185,9 +191,8 @@ impl Surroundings<ApiPort> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "this is the seam: below it, the port is an argument")]
-async fn bind_peer_port(
-    listen: &str,
-) -> Result<Option<(Arc<dyn AsyncUdpSocket>, TcpListener)>, MachineError> {
+async fn bind_peer_port(cluster: &ClusterSection) -> Result<Option<PeerSockets>, MachineError> {
+    let listen = &*cluster.listen;
     if listen.is_empty() {
         return Ok(None);
     }
@@ -197,7 +202,8 @@ async fn bind_peer_port(
         let udp = std::net::UdpSocket::bind(listen).map_err(refused)?;
         let address = udp.local_addr().map_err(refused)?;
         tries += 1;
-        match TcpListener::bind(address).await {
+        let tcp = if cluster.tcp { Some(TcpListener::bind(address).await) } else { None };
+        match tcp.transpose() {
             Ok(tcp) => {
                 let udp = quinn::TokioRuntime.wrap_udp_socket(udp).map_err(refused)?;
                 return Ok(Some((udp, tcp)));

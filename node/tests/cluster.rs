@@ -12,6 +12,8 @@ mod members;
 mod port;
 #[path = "cluster/strangers.rs"]
 mod strangers;
+#[path = "cluster/tcp.rs"]
+mod tcp;
 
 use std::time::Duration;
 

@@ -94,8 +94,11 @@ section! {
 section! {
     /// This node among others.
     "cluster" => ClusterSection {
-        /// Address and port for other nodes (UDP and TCP), such as "10.0.0.1:9293". Empty: this node talks to nobody.
+        /// Address and port for other nodes (UDP, and TCP unless `tcp` says no), such as "10.0.0.1:9293". Empty: this node talks to nobody.
         listen: String = String::new(),
+        /// Whether image bytes go over TCP where both nodes allow it and can reach each other so; else over QUIC, which
+        /// costs more processor time. Everything else goes over QUIC in any case.
+        tcp: bool = true,
         /// Where others reach that port, if not at `listen`: host:port.
         advertise: String = String::new(),
         /// The site of a node that forms a cluster; others get theirs from their join token.

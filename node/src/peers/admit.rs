@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use peerglass_catalog::node::NODE_TEXT_BYTES_MAX;
 use peerglass_catalog::{Digest, NodeEntry, NodeId, PeerKey, Refusal, Timestamp};
-use peerglass_consensus::{AdmitError, ClusterId, Consensus, SubmitError};
+use peerglass_consensus::{AdmitError, ChangeError, ClusterId, Consensus, SubmitError};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 const VERSION: u8 = 1;
 /// Longest answer: a list of a few thousand members.
@@ -23,6 +23,11 @@ pub(super) const ANSWER_BYTES_MAX: usize = 1 << 20;
 const REQUEST_BYTES_MAX: usize = 1 << 10;
 /// How long a node may take to say what it wants.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long it waits until it is decided on.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long changes of others to the membership are waited for, and how often it is looked whether they are done.
+const BUSY_FOR_MAX: Duration = Duration::from_secs(5);
+const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// How long the whole exchange may take.
 pub(super) const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -66,9 +71,9 @@ pub(super) async fn admit(
         // Whoever says nothing takes nobody else's place for long.
         let request = timeout(REQUEST_TIMEOUT, request).await;
         let (mut out, request) = request.map_err(|_| "it said nothing".to_owned())??;
-        let answer = match deciding.try_acquire() {
-            Ok(_place) => decide(&consensus, key, &request, now()).await,
-            Err(_) => JoinAnswer::Later("too many nodes join at once".to_owned()),
+        let answer = match timeout(PLACE_TIMEOUT, deciding.acquire()).await {
+            Ok(Ok(_place)) => decide(&consensus, key, &request, now()).await,
+            Ok(Err(_)) | Err(_) => JoinAnswer::Later("too many nodes join at once".to_owned()),
         };
         send(&mut out, &answer).await?;
         // Closing throws away what is not acknowledged yet.
@@ -101,7 +106,17 @@ async fn decide(consensus: &Consensus, key: PeerKey, request: &JoinRequest, at: 
         return JoinAnswer::Refused("its address is empty or too long".to_owned());
     }
     let token = Digest::of(&request.secret);
-    match consensus.admit(token, request.node, (key, request.address.clone()), at).await {
+    let began = Instant::now();
+    let admitted = loop {
+        match consensus.admit(token, request.node, (key, request.address.clone()), at).await {
+            // Of many nodes that are started at once, each has its turn.
+            Err(AdmitError::Change(ChangeError::Busy)) if began.elapsed() < BUSY_FOR_MAX => {
+                sleep(BUSY_PAUSE).await;
+            }
+            admitted => break admitted,
+        }
+    };
+    match admitted {
         Ok(admission) => JoinAnswer::Welcome { cluster: admission.cluster, members: admission.members },
         Err(AdmitError::Token(SubmitError::Refused(refusal))) => JoinAnswer::Refused(refused(&refusal)),
         Err(error @ (AdmitError::Token(SubmitError::Failed(_)) | AdmitError::Change(_))) => {

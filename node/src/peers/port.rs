@@ -248,7 +248,7 @@ impl PeerPort {
     /// # Errors
     ///
     /// When nobody answers within a second or somebody else does.
-    pub(super) async fn dial_tcp(
+    pub async fn dial_tcp(
         &self,
         peer: PeerKey,
         address: SocketAddr,

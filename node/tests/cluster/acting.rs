@@ -31,6 +31,14 @@ impl Lab {
         self.key(node).peer_key().to_string()
     }
 
+    /// Have the node use QUIC alone from now on.
+    pub(crate) async fn without_tcp(&mut self, node: usize) {
+        self.kill(node).await;
+        self.places[node].settings.cluster.tcp = false;
+        self.restart(node).await;
+        self.get_patiently(node, "/v2/images").await;
+    }
+
     /// A port with the key of `node`, beside its own.
     pub(crate) fn second_port(&self, node: usize) -> PeerPort {
         port_of(&self.key(node), socket())

@@ -64,9 +64,8 @@ impl Plan {
             return false;
         }
         let late = self.peers.values().flat_map(Peer::late_flights(now));
-        let (bytes, count) = late.fold((0, 0), |(bytes, count), piece| {
-            (bytes + u64::from(self.pieces[piece].bytes), count + 1)
-        });
+        let (bytes, count) = late
+            .fold((0, 0), |(bytes, count), piece| (bytes + u64::from(self.pieces[piece].bytes), count + 1));
         full(self.flying - bytes, self.flights - count)
     }
 
