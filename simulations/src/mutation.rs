@@ -3,7 +3,8 @@
 //! Where a disk that lies has the effect of the bug, the disk lies, and the product is the one that
 //! ships. A few bugs can only sit in the product itself; those are compiled in for simulations alone.
 
-use peerglass_consensus::mutation::Mutation as Product;
+use peerglass_consensus::mutation::{Mutation as OfRecords, put_back as put_back_of_records};
+use peerglass_transfer::mutation::{Mutation as OfBytes, put_back as put_back_of_bytes};
 
 /// A known bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -32,24 +33,53 @@ pub enum Mutation {
     AmnesiaUnnoticed,
     /// Who hears of new voters counts them alone, and does not ask for a majority of the old ones too.
     MembershipInOneStep,
+    /// What is read from a pack is not compared with its name.
+    VerificationSkipped,
+    /// An upload is acknowledged before another node has its bytes.
+    AcknowledgedBeforeReplica,
+    /// A node says that it holds what it has begun to fetch.
+    HeldBeforeDurable,
+    /// A copy is let go of without asking whether others have it.
+    LastCopyEvicted,
+}
+
+/// Where in the product a bug sits.
+enum Product {
+    Records(OfRecords),
+    Bytes(OfBytes),
+}
+
+/// Put a bug back on this thread, if it sits in the product, and take out any other.
+pub(crate) fn put_back(mutation: Option<Mutation>) {
+    let (records, bytes) = match mutation.and_then(Mutation::in_product) {
+        Some(Product::Records(mutation)) => (Some(mutation), None),
+        Some(Product::Bytes(mutation)) => (None, Some(mutation)),
+        None => (None, None),
+    };
+    put_back_of_records(records);
+    put_back_of_bytes(bytes);
 }
 
 impl Mutation {
     /// The bug in the product, if that is where it sits.
-    pub(crate) fn in_product(self) -> Option<Product> {
-        match self {
+    fn in_product(self) -> Option<Product> {
+        Some(match self {
             Self::AckBeforeFsync
             | Self::PackSyncSkipped
             | Self::DirectorySyncSkipped
             | Self::VoteNotPersisted
             | Self::TermForgotten
-            | Self::AppliedTwice => None,
-            Self::IdempotencyKeyLost => Some(Product::IdempotencyKeyLost),
-            Self::ReadWithoutBarrier => Some(Product::ReadWithoutBarrier),
-            Self::LeaseKeptInIsolation => Some(Product::LeaseKeptInIsolation),
-            Self::SnapshotWithoutIndex => Some(Product::SnapshotWithoutIndex),
-            Self::AmnesiaUnnoticed => Some(Product::AmnesiaUnnoticed),
-            Self::MembershipInOneStep => Some(Product::MembershipInOneStep),
-        }
+            | Self::AppliedTwice => return None,
+            Self::IdempotencyKeyLost => Product::Records(OfRecords::IdempotencyKeyLost),
+            Self::ReadWithoutBarrier => Product::Records(OfRecords::ReadWithoutBarrier),
+            Self::LeaseKeptInIsolation => Product::Records(OfRecords::LeaseKeptInIsolation),
+            Self::SnapshotWithoutIndex => Product::Records(OfRecords::SnapshotWithoutIndex),
+            Self::AmnesiaUnnoticed => Product::Records(OfRecords::AmnesiaUnnoticed),
+            Self::MembershipInOneStep => Product::Records(OfRecords::MembershipInOneStep),
+            Self::VerificationSkipped => Product::Bytes(OfBytes::VerificationSkipped),
+            Self::AcknowledgedBeforeReplica => Product::Bytes(OfBytes::AcknowledgedBeforeReplica),
+            Self::HeldBeforeDurable => Product::Bytes(OfBytes::HeldBeforeDurable),
+            Self::LastCopyEvicted => Product::Bytes(OfBytes::LastCopyEvicted),
+        })
     }
 }

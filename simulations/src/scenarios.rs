@@ -139,6 +139,10 @@ pub(crate) struct Plan {
     pub(crate) log_entries_kept: u64,
     pub(crate) reclaim_interval_s: u64,
     pub(crate) uploads_max: u32,
+    /// Mebibytes that packs may take before images are let go that other nodes keep; 0: as many as there are.
+    pub(crate) cache_max_mib: u64,
+    /// Seconds until a silent node is out and others keep what it kept.
+    pub(crate) out_after_s: u64,
     /// Whether bits flip in packs at rest before the last downloads (F-D6). Then the run ends with
     /// those, and not with deleting everything.
     pub(crate) rot: bool,
@@ -167,6 +171,7 @@ impl Plan {
         let mut cluster = Dice::new(seed, "cluster");
         let nodes = *cluster.pick(NODES);
         let calm = scenario == Scenario::Calm;
+        let mut keeping = Dice::new(seed, "keeping");
         let mut lan = Dice::new(seed, "lan");
         let looks_around = nodes > 1 && lan.chance(600);
         let troubles = TROUBLES.into_iter().filter(|_| cluster.chance(400) && nodes > 1 && !calm);
@@ -205,6 +210,8 @@ impl Plan {
             log_entries_kept: *dice.pick(&[0, 5, 1_000]),
             reclaim_interval_s: dice.between(1, 3),
             uploads_max: if dice.chance(150) { 2 } else { 64 },
+            cache_max_mib: u64::from(nodes > 1 && keeping.chance(500)),
+            out_after_s: *keeping.pick(&[2, 10, 600]),
             rot: dice.chance(250),
         }
     }

@@ -86,7 +86,7 @@ impl Report {
 ///
 /// When a node panics, which is a violation in itself (I-S1).
 pub fn run(seed: u64, options: Options) -> Report {
-    peerglass_consensus::mutation::put_back(options.mutation.and_then(Mutation::in_product));
+    crate::mutation::put_back(options.mutation);
     tls::begin(seed);
     let chronicle = Chronicle::default();
     let plan = Plan::draw(seed);

@@ -23,6 +23,7 @@ mod format;
 mod gather;
 mod index;
 mod ledger;
+pub mod mutation;
 mod pack;
 mod peers;
 mod reclaim;

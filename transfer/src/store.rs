@@ -14,6 +14,7 @@ use crate::form::{Form, Parcel};
 use crate::gather::Progress;
 use crate::index::Place;
 use crate::ledger::{Ledger, chunks};
+use crate::mutation::{self, Mutation};
 
 /// Pack files one reader keeps open: a download walks through few packs at a time.
 const OPEN_FILES_MAX: usize = 8;
@@ -82,7 +83,7 @@ impl BlobReader {
         loop {
             let mut stored = vec![0; form.stored_len() as usize];
             let read = self.read(place, &mut stored);
-            let is_it = |plain: &[u8]| Digest::of(plain) == *digest;
+            let is_it = |plain: &[u8]| is_called(plain, digest);
             if read.is_ok() && form.open(&stored, &mut self.opened).is_some_and(is_it) {
                 return Ok((place, form, stored));
             }
@@ -167,4 +168,9 @@ pub(crate) fn whole_and_sound(store: &Store, root: &ManifestRoot) -> Result<bool
         Err(DownloadError::Damaged { .. }) => Ok(false),
         looked => looked,
     }
+}
+
+/// Whether bytes read from a pack are what their name says.
+pub(crate) fn is_called(plain: &[u8], digest: &Digest) -> bool {
+    mutation::is(Mutation::VerificationSkipped) || Digest::of(plain) == *digest
 }

@@ -25,7 +25,7 @@ pub(crate) struct Content {
 }
 
 impl Content {
-    /// Draw bytes for the run `seed`: runs of zeros, stretches that other images have too, and noise.
+    /// Draw bytes for the run `seed`: runs of zeros, stretches that other images have too, what compresses, and noise.
     pub(crate) fn draw(seed: u64, dice: &mut Dice) -> Self {
         let size = match dice.below(20) {
             0 => 0,
@@ -39,7 +39,15 @@ impl Content {
             match dice.below(4) {
                 0 => bytes.resize(bytes.len() + usize::try_from(dice.magnitude(18)).unwrap_or(0), 0),
                 1 | 2 => noise(&mut bytes, POOL_BYTES, &[seed, dice.below(POOL)]),
-                _ => noise(&mut bytes, usize::try_from(dice.magnitude(17)).unwrap_or(0), &[dice.number()]),
+                _ => {
+                    let (len, number) = (usize::try_from(dice.magnitude(17)).unwrap_or(0), dice.number());
+                    let start = bytes.len();
+                    noise(&mut bytes, len, &[number]);
+                    if number.is_multiple_of(2) {
+                        // What compresses.
+                        bytes[start..].iter_mut().for_each(|byte| *byte &= 3);
+                    }
+                }
             }
         }
         bytes.truncate(size);

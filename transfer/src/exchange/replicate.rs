@@ -13,6 +13,7 @@ use super::serve;
 use crate::connection::Connection;
 use crate::error::DownloadError;
 use crate::ledger::RootGuard;
+use crate::mutation::{self, Mutation};
 use crate::peers::Peers;
 use crate::transfer::Inner;
 
@@ -44,6 +45,9 @@ pub(crate) async fn replicate(
     let held = transfer.store.ledger.holds_whole(&root);
     if !held.map_err(|fault| ReplicateError::Here(fault.into()))? {
         return Err(ReplicateError::Here(DownloadError::Missing(root)));
+    }
+    if mutation::is(Mutation::AcknowledgedBeforeReplica) {
+        return Ok(Vec::new());
     }
     let mut ending = transfer.ending.subscribe();
     tokio::select! {
