@@ -8,6 +8,9 @@
 //! N         the first number that no pack ever had
 //! M root    that this node holds a manifest
 //! D root    that a manifest is being let go, and how far
+//! U root    the number of its last use that was noted
+//! V         the first number that no use ever had
+//! S         the last manifest that was scrubbed
 //! ```
 //!
 //! References are counted in two steps so that equal pages cost one: a held root counts for each of
@@ -28,6 +31,9 @@ const BEGUN: u8 = b'W';
 const NEXT_PACK: u8 = b'N';
 const HELD: u8 = b'M';
 const DROPS: u8 = b'D';
+const USES: u8 = b'U';
+const NEXT_USE: u8 = b'V';
+const SCRUBBED: u8 = b'S';
 /// Format of every value in this release.
 const VERSION: u8 = 1;
 
@@ -164,6 +170,23 @@ impl<'a> Working<'a> {
         self.batch.remove(root_key(HELD, root));
     }
 
+    pub(crate) fn put_use(&mut self, root: &ManifestRoot, number: u64) {
+        self.batch.put(root_key(USES, root), encode(&number));
+        self.batch.put(vec![NEXT_USE], encode(&(number + 1)));
+    }
+
+    pub(crate) fn remove_use(&mut self, root: &ManifestRoot) {
+        self.batch.remove(root_key(USES, root));
+    }
+
+    /// `None`: from the beginning.
+    pub(crate) fn put_scrubbed(&mut self, last: Option<&ManifestRoot>) {
+        match last {
+            Some(root) => self.batch.put(vec![SCRUBBED], encode(root)),
+            None => self.batch.remove(vec![SCRUBBED]),
+        }
+    }
+
     pub(crate) fn dropping(&self, root: &ManifestRoot) -> Result<Option<u64>, Fault> {
         self.get("dropped manifest", root_key(DROPS, root))
     }
@@ -200,6 +223,21 @@ pub(crate) fn begun(index: &dyn Keyspace) -> Result<Vec<PackId>, Fault> {
 /// The first number that no pack ever had, as far as the index was told.
 pub(crate) fn next_pack(index: &dyn Keyspace) -> Result<u64, Fault> {
     Ok(Working::new(index).get("next pack number", vec![NEXT_PACK])?.unwrap_or(0))
+}
+
+/// The first number that no use ever had.
+pub(crate) fn next_use(index: &dyn Keyspace) -> Result<u64, Fault> {
+    Ok(Working::new(index).get("next use", vec![NEXT_USE])?.unwrap_or(1))
+}
+
+/// The last manifest that was scrubbed, unless all were.
+pub(crate) fn scrubbed(index: &dyn Keyspace) -> Result<Option<ManifestRoot>, Fault> {
+    Working::new(index).get("last scrubbed", vec![SCRUBBED])
+}
+
+/// The number of a manifest's last use; 0 if none was noted.
+pub(crate) fn last_use(index: &dyn Keyspace, root: &ManifestRoot) -> Result<u64, Fault> {
+    Ok(Working::new(index).get("last use", root_key(USES, root))?.unwrap_or(0))
 }
 
 /// Up to `limit` held manifests after `after`, in order.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_catalog::{NodeEntry, NodeId};
+use peerglass_catalog::{ManifestRoot, NodeEntry, NodeId};
 use peerglass_consensus::Consensus;
-use peerglass_transfer::{PeerError, Peers, Place, Transfer, WeakTransfer};
+use peerglass_transfer::{Keepers, PeerError, Peers, Place, Since, Transfer, WeakTransfer};
 use quinn::Connection;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::dial::Dialer;
 use super::port::Purpose;
+use crate::homes::Homes;
 
 /// Pause before a node that could not be reached is dialled again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -22,6 +23,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 /// One connection to each other node, opened when it is wanted.
 pub(crate) struct BytePeers {
     consensus: Consensus,
+    homes: Homes,
     dialer: Dialer,
     slots: Mutex<BTreeMap<NodeId, Arc<AsyncMutex<Slot>>>>,
     /// Answers what the other ends ask over the connections opened here.
@@ -41,8 +43,8 @@ struct Slot {
 }
 
 impl BytePeers {
-    pub(crate) fn new(consensus: Consensus, dialer: Dialer) -> Arc<Self> {
-        Arc::new(Self { consensus, dialer, slots: Mutex::default(), answers: Mutex::default() })
+    pub(crate) fn new(consensus: Consensus, homes: Homes, dialer: Dialer) -> Arc<Self> {
+        Arc::new(Self { consensus, homes, dialer, slots: Mutex::default(), answers: Mutex::default() })
     }
 
     /// A node that is asked to hold an image fetches it over the connection it was asked on. From now on
@@ -122,6 +124,10 @@ impl Peers for BytePeers {
     fn place(&self, node: NodeId) -> Place {
         let entry = self.consensus.member(node).unwrap_or_default();
         Place { site: entry.site, rack: entry.rack }
+    }
+
+    fn keepers(&self, root: ManifestRoot, since: Since) -> BoxFuture<'_, Option<Keepers>> {
+        Box::pin(self.homes.keepers(root, since))
     }
 
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {
