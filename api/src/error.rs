@@ -219,7 +219,8 @@ fn refusal_status(step: Step, refusal: &Refusal) -> StatusCode {
             StatusCode::PAYLOAD_TOO_LARGE
         }
         Refusal::NoSuchToken | Refusal::TokenExpired | Refusal::TokenUsed => StatusCode::FORBIDDEN,
-        Refusal::TooManyTokens { .. } => StatusCode::CONFLICT,
+        Refusal::TooManyTokens { .. } | Refusal::TooManyPins { .. } => StatusCode::CONFLICT,
+        Refusal::NoSuchPin { .. } => StatusCode::NOT_FOUND,
     }
 }
 

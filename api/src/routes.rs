@@ -22,7 +22,7 @@ use crate::call::{Answer, Call};
 use crate::error::ApiError;
 use crate::front::Entry;
 use crate::policy::Rule;
-use crate::v2::{actions, cluster, image_data, images, info, schemas, shares, tags};
+use crate::v2::{actions, cluster, image_data, images, info, pins, schemas, shares, tags};
 use crate::wire::BodyProblem;
 
 /// One row of the table.
@@ -69,6 +69,8 @@ enum Action {
     RemoveMember,
     ShowShares,
     Prefetch,
+    Pin,
+    Unpin,
 }
 
 const TABLE: &[Operation] = {
@@ -134,6 +136,8 @@ const TABLE: &[Operation] = {
         on(Method::DELETE, "/v2/cluster/members/{member}", NoBody, Rule::ManageCluster, Do::RemoveMember),
         on(Method::GET, "/v2/cluster/images/{image_id}", NoBody, Rule::GetCluster, Do::ShowShares),
         on(Method::POST, "/v2/cluster/images/{image_id}/prefetch", Body, Rule::ManageCluster, Do::Prefetch),
+        on(Method::POST, "/v2/cluster/images/{image_id}/pin", Body, Rule::ManageCluster, Do::Pin),
+        on(Method::POST, "/v2/cluster/images/{image_id}/unpin", Body, Rule::ManageCluster, Do::Unpin),
     ]
 };
 
@@ -163,6 +167,8 @@ fn perform(action: Action, call: Call, body: Body) -> Pin<Box<dyn Future<Output 
         Action::RemoveMember => Box::pin(cluster::remove(call)),
         Action::ShowShares => Box::pin(shares::show(call)),
         Action::Prefetch => Box::pin(shares::prefetch(call, body)),
+        Action::Pin => Box::pin(pins::pin(call, body)),
+        Action::Unpin => Box::pin(pins::unpin(call, body)),
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod cluster;
 pub(crate) mod image_data;
 pub(crate) mod images;
 pub(crate) mod info;
+pub(crate) mod pins;
 pub(crate) mod schemas;
 pub(crate) mod shares;
 pub(crate) mod tags;

@@ -46,5 +46,6 @@ pub use handle::{Consensus, ConsensusDisk, ConsensusSettings};
 pub use identity::ClusterId;
 pub use membership::ChangeError;
 pub use network::Dial;
+pub use read::Members;
 pub use recover::{RecoverError, Recovery, adopt_cluster, belongs_to, recover, reserve_node};
 pub use rocks::{RocksKeyspace, RocksRole};

@@ -62,6 +62,9 @@ impl fmt::Display for Proposal {
             Command::IssueToken { .. } => "issue token",
             Command::RedeemToken { .. } => "redeem token",
             Command::ForgetNode { .. } => "forget node",
+            Command::MarkNode { .. } => "mark node",
+            Command::PinImage { .. } => "pin image",
+            Command::UnpinImage { .. } => "unpin image",
         };
         f.write_str(name)
     }

@@ -11,12 +11,13 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::error::{LinearizableReadError, RaftError};
 use peerglass_catalog::keyspace::{self, Read};
-use peerglass_catalog::{Catalog, NodeId};
+use peerglass_catalog::{Catalog, NodeEntry, NodeId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::ConsensusError;
 use crate::handle::{Consensus, Inner};
+use crate::machine;
 use crate::mutation::{self, Mutation};
 use crate::network::wire::Answer;
 use crate::snapshot::install;
@@ -30,6 +31,15 @@ pub(crate) const SCANS_MAX: usize = 2;
 
 /// Somebody who wants to know which entry to wait for, and until when he waits.
 pub(crate) type Waiter = (Instant, oneshot::Sender<Result<u64, ConsensusError>>);
+
+/// Who the members are after one entry of the log: the same on every node that has applied it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// The entry's index.
+    pub at: u64,
+    /// Every member, in order of their ids.
+    pub nodes: Vec<(NodeId, NodeEntry)>,
+}
 
 impl Consensus {
     /// Ask the catalog a question. The answer takes every write into account that was acknowledged
@@ -59,6 +69,23 @@ impl Consensus {
         // Read before the look, so that the answer is never older than it says.
         let applied = *self.applied().borrow();
         Ok((self.look(question)?, applied))
+    }
+
+    /// Ask the catalog as it is here, together with who the members were at the same entry.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read_stale`](Self::read_stale).
+    pub fn read_stale_with_members<T>(
+        &self,
+        question: impl FnOnce(&Catalog<'_>, &Members) -> T,
+    ) -> Result<T, ConsensusError> {
+        keyspace::look(&**self.state(), |read| {
+            let applied = machine::read_applied(read)?;
+            let nodes = applied.membership.nodes().map(|(node, entry)| (NodeId(*node), entry.clone()));
+            let members = Members { at: applied.index(), nodes: nodes.collect() };
+            ask(read, |catalog| question(catalog, &members))
+        })
     }
 
     /// Ask the catalog as it is here, where a question that takes long holds up nobody. After a

@@ -14,11 +14,16 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use crate::attendance::Attendance;
+use crate::cache::Cache;
 use crate::config::Settings;
 use crate::discovery::{Discovery, Lookout, Sightings};
+use crate::homes::Homes;
+use crate::keeping::Keeping;
 use crate::lock::DataDirLock;
 use crate::maintenance::Maintenance;
 use crate::peers::{BytePeers, Dialer, Doors, NodeKey, PeerPort};
+use crate::scrub::Scrub;
 use crate::sign_in::{SignIn, UsersError};
 use crate::surroundings::Surroundings;
 
@@ -101,7 +106,8 @@ where
         seed,
     )
     .await?;
-    let byte_peers = dialer.map(|dialer| BytePeers::new(consensus.clone(), dialer));
+    let homes = Homes::new(consensus.clone(), settings.cluster.copies);
+    let byte_peers = dialer.map(|dialer| BytePeers::new(consensus.clone(), homes.clone(), dialer));
     let transfer = Transfer::open(
         TransferSettings { uploads_max: usize::try_from(settings.storage.uploads_max).unwrap_or(usize::MAX) },
         TransferDisk { packs: disk.packs, index: disk.index },
@@ -109,14 +115,7 @@ where
         seed ^ TRANSFER_SEED,
         byte_peers.clone().map(|peers| peers as Arc<dyn Peers>),
     );
-    let transfer = match transfer.await {
-        Ok(transfer) => transfer,
-        Err(error) => {
-            // Raft runs already. Left to itself it would report its own end as if that were the trouble.
-            consensus.stop().await;
-            return Err(error.into());
-        }
-    };
+    let transfer = opened(transfer.await, &consensus).await?;
     if let Some(peers) = &byte_peers {
         peers.answer_with(&transfer);
     }
@@ -142,7 +141,7 @@ where
         consensus: consensus.clone(),
         transfer: transfer.clone(),
         interval: Duration::from_secs(settings.storage.reclaim_interval_s),
-        now: wall_clock,
+        now: Arc::clone(&wall_clock),
     };
     // Alone, the node leads in a moment, and nobody has to be told to try again.
     if consensus.is_member(consensus.node()) && consensus.others().is_empty() {
@@ -150,6 +149,13 @@ where
     }
     tasks.spawn(peerglass_api::serve(api_listener, api.clone(), stop.clone()));
     tasks.spawn(maintenance.run(stop.clone()));
+    if byte_peers.is_some() {
+        let out_after = Duration::from_secs(settings.cluster.out_after_s);
+        tasks
+            .spawn(Attendance { consensus: consensus.clone(), out_after, now: wall_clock }.run(stop.clone()));
+        tasks.spawn(Keeping::new(&consensus, &transfer, homes).run(stop.clone()));
+    }
+    look_after_bytes(&mut tasks, settings, &transfer, &stop);
     let peers = doors.unwrap_or_default();
     Ok(Node { api, consensus, transfer, sign_in, stop, tasks, stop_peers, peers, byte_peers, _lock: lock })
 }
@@ -173,6 +179,40 @@ fn consensus_settings(settings: &Settings, entry: NodeEntry) -> ConsensusSetting
         snapshot_bytes_per_s: settings.cluster.snapshot_bytes_per_s,
         voters: settings.cluster.voters as usize,
         entry,
+    }
+}
+
+/// The byte path, or why it did not open.
+async fn opened(
+    transfer: Result<Transfer, peerglass_transfer::OpenError>,
+    consensus: &Consensus,
+) -> Result<Transfer, StartError> {
+    if transfer.is_err() {
+        // Raft runs already. Left to itself it would report its own end as if that were the trouble.
+        consensus.stop().await;
+    }
+    Ok(transfer?)
+}
+
+/// Read again what is kept, and let go of what need not be, as the settings say.
+fn look_after_bytes(
+    tasks: &mut JoinSet<()>,
+    settings: &Settings,
+    transfer: &Transfer,
+    stop: &CancellationToken,
+) {
+    let storage = &settings.storage;
+    if storage.scrub_mib_per_s > 0 {
+        let bytes_per_s = storage.scrub_mib_per_s.saturating_mul(1 << 20);
+        tasks.spawn(Scrub { transfer: transfer.clone(), bytes_per_s }.run(stop.clone()));
+    }
+    if storage.cache_max_mib > 0 {
+        let cache = Cache {
+            transfer: transfer.clone(),
+            bytes_max: storage.cache_max_mib.saturating_mul(1 << 20),
+            interval: Duration::from_secs(storage.reclaim_interval_s),
+        };
+        tasks.spawn(cache.run(stop.clone()));
     }
 }
 

@@ -30,7 +30,7 @@ pub enum Command {
     /// Form a cluster, join one, look at it, change it
     #[command(subcommand)]
     Cluster(ClusterCommand),
-    /// See where images are and have them fetched ahead; for everything else, use Glance's clients
+    /// See where images are, have them fetched ahead or kept; for everything else, use Glance's clients
     #[command(subcommand)]
     Image(ImageCommand),
     /// Look at settings
@@ -108,6 +108,23 @@ pub enum ImageCommand {
         #[command(flatten)]
         admin: AdminOptions,
     },
+    /// Have every node of a site keep an image, whatever else it lets go of
+    Pin(PinOptions),
+    /// Take one pin back
+    Unpin(PinOptions),
+}
+
+/// An image and a site.
+#[derive(Clone, Debug, Args)]
+pub struct PinOptions {
+    /// The image's id
+    pub image: String,
+    /// The site; `--site ''` stands for every node [default: the site of the node that is asked]
+    #[arg(long, value_name = "NAME")]
+    pub site: Option<String>,
+    /// Which node to ask
+    #[command(flatten)]
+    pub admin: AdminOptions,
 }
 
 /// Which running node to ask, and as whom.

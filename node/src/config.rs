@@ -189,8 +189,17 @@ impl Settings {
     }
 
     fn validate_cluster(&self) -> Result<(), SettingsError> {
-        let ClusterSection { listen, advertise, site, rack, voters, copies, snapshot_bytes_per_s, .. } =
-            &self.cluster;
+        let ClusterSection {
+            listen,
+            advertise,
+            site,
+            rack,
+            voters,
+            copies,
+            out_after_s,
+            snapshot_bytes_per_s,
+            ..
+        } = &self.cluster;
         let out_of_range = |key, must| Err(SettingsError::OutOfRange { key, must });
         if !listen.is_empty() && listen.parse::<std::net::SocketAddr>().is_err() {
             return out_of_range("cluster.listen", "an address and a port in digits, such as 10.0.0.1:9293");
@@ -210,6 +219,9 @@ impl Settings {
         }
         if !(1..=16).contains(copies) {
             return out_of_range("cluster.copies", "from 1 to 16");
+        }
+        if *out_after_s == 0 {
+            return out_of_range("cluster.out_after_s", "at least 1");
         }
         if *snapshot_bytes_per_s < 1 << 16 {
             return out_of_range("cluster.snapshot_bytes_per_s", "at least 65536");

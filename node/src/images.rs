@@ -11,7 +11,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::cli::{AdminOptions, ImageCommand};
+use crate::cli::{AdminOptions, ImageCommand, PinOptions};
 use crate::client::Client;
 
 /// How often nodes are asked how far they are.
@@ -56,7 +56,24 @@ pub async fn run(command: &ImageCommand) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        ImageCommand::Pin(options) => change_pin(options, "pin", "pinned to").await,
+        ImageCommand::Unpin(options) => change_pin(options, "unpin", "no longer pinned to").await,
     }
+}
+
+async fn change_pin(options: &PinOptions, action: &str, done: &str) -> anyhow::Result<()> {
+    let body = options.site.as_ref().map_or_else(|| json!({}), |site| json!({ "site": site }));
+    let path = format!("{}/{action}", path(&options.image));
+    let answer = Client::new(&options.admin)?.ask(Method::POST, &path, Some(&body)).await?;
+    if options.admin.json {
+        println!("{answer}");
+    } else {
+        match answer["site"].as_str().filter(|site| !site.is_empty()) {
+            Some(site) => println!("{done} site {site}"),
+            None => println!("{done} every node"),
+        }
+    }
+    Ok(())
 }
 
 fn path(image: &str) -> String {
@@ -79,7 +96,7 @@ async fn show(client: &Client, image: &str, admin: &AdminOptions) -> anyhow::Res
     }
     let cell =
         |copy: &Value, key| copy[key].as_str().filter(|text| !text.is_empty()).unwrap_or("-").to_owned();
-    println!("{:<20}  {:<21}  {:<12}  {:<12}  HAS", "NODE", "ADDRESS", "SITE", "RACK");
+    println!("{:<20}  {:<21}  {:<12}  {:<12}  {:<6}  HAS", "NODE", "ADDRESS", "SITE", "RACK", "IS");
     for copy in answer["copies"].as_array().into_iter().flatten() {
         let has = match copy["state"].as_str().unwrap_or_default() {
             "pulling" => format!("{:.0} %, and fetches the rest", share(copy) * 100.0),
@@ -88,12 +105,18 @@ async fn show(client: &Client, image: &str, admin: &AdminOptions) -> anyhow::Res
             state => state.to_owned(),
         };
         println!(
-            "{:<20}  {:<21}  {:<12}  {:<12}  {has}",
+            "{:<20}  {:<21}  {:<12}  {:<12}  {:<6}  {has}",
             cell(copy, "node"),
             cell(copy, "address"),
             cell(copy, "site"),
             cell(copy, "rack"),
+            cell(copy, "keeping"),
         );
+    }
+    let pins = answer["pins"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let pins: Vec<&str> = pins.map(|site| if site.is_empty() { "every node" } else { site }).collect();
+    if !pins.is_empty() {
+        println!("pinned to {}", pins.join(", "));
     }
     Ok(())
 }

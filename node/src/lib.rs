@@ -5,15 +5,20 @@
 //! is the same code.
 
 mod assemble;
+mod attendance;
+mod cache;
 pub mod cli;
 mod client;
 pub mod cluster;
 pub mod config;
 mod discovery;
+mod homes;
 pub mod images;
+mod keeping;
 mod lock;
 mod maintenance;
 mod peers;
+mod scrub;
 mod sign_in;
 pub mod stop;
 mod surroundings;

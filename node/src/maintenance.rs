@@ -52,15 +52,19 @@ impl Maintenance {
         self.api.takes_uploads()
     }
 
-    /// Look for dead bytes at once, and then whenever the catalog changed since the last look.
+    /// Look for dead bytes at once, and then whenever the catalog changed since the last look, or what is stored: a
+    /// pull may end after its image was deleted.
     async fn look_after(self, stop: CancellationToken) {
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked_at = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let applied = *self.consensus.applied().borrow();
-            if looked_at != Some(applied) && stop.run_until_cancelled(self.reclaim()).await == Some(true) {
-                looked_at = Some(applied);
+            let stored = || self.transfer.usage().referenced_bytes;
+            if looked_at != Some((applied, stored()))
+                && stop.run_until_cancelled(self.reclaim()).await == Some(true)
+            {
+                looked_at = Some((applied, stored()));
             }
             if stop.run_until_cancelled(self.give_up_uploads_of_others()).await.is_none() {
                 return;

@@ -136,6 +136,7 @@ pub(crate) async fn begin(
     }
     let slot = Slot::download(&transfer.store.ledger);
     let guard = RootGuard::new(Arc::clone(&transfer.store.ledger), manifest);
+    transfer.store.ledger.used(&manifest);
     let (blobs, root, supply) = root_and_supply(transfer, manifest, range.start).await?;
     let size = root.plain_len();
     if range.start > range.end || range.end > size {

@@ -3,8 +3,8 @@
 //! `wire` is the protocol. The asking side is `ask` (one peer), `follow` (news of all peers), `pull` and `pulls` (a
 //! whole manifest by the plan of `swarm`, once for all who wait), and `supply` with `sources` (what one
 //! download lacks). The answering side is `serve` with `outbox` (what is sent when), `tell` with `having` (news for
-//! those who follow), and `hold` for requests to keep something. `survey` is for
-//! operators.
+//! those who follow), and `hold` for requests to hold something. `keep` fetches
+//! what this node is to keep, and asks and answers whether nodes do. `survey` is for operators.
 //!
 //! # What it promises
 //!
@@ -21,6 +21,7 @@ mod ask;
 mod follow;
 mod having;
 mod hold;
+mod keep;
 mod outbox;
 mod pull;
 mod pulls;
@@ -33,6 +34,8 @@ mod tell;
 mod wire;
 
 pub(crate) use ask::{Want, WantLen};
+pub use keep::FetchError;
+pub(crate) use keep::{fetch, say_they_keep};
 pub(crate) use outbox::Outbox;
 pub(crate) use pull::PAGE_BYTES_MAX;
 pub(crate) use pulls::Pulls;

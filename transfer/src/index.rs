@@ -8,19 +8,24 @@
 //! N         the first number that no pack ever had
 //! M root    that this node holds a manifest
 //! D root    that a manifest is being let go, and how far
+//! U root    the number of its last use that was noted
+//! V         the first number that no use ever had
+//! S         the last manifest that was scrubbed
 //! ```
 //!
 //! References are counted in two steps so that equal pages cost one: a held root counts for each of
 //! its pages, and a page that anyone counts for counts for each of its chunks.
 
+mod value;
+
 use peerglass_catalog::keyspace::{Batch, Direction, Fault, KeyRange, Keyspace};
 use peerglass_catalog::{Digest, ManifestRoot};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::PackId;
 use crate::form::Form;
 use crate::pack::BlobKind;
+use value::{Value, decode, encode};
 
 const BLOBS: u8 = b'B';
 const ZEROS: u8 = b'Z';
@@ -29,6 +34,9 @@ const BEGUN: u8 = b'W';
 const NEXT_PACK: u8 = b'N';
 const HELD: u8 = b'M';
 const DROPS: u8 = b'D';
+const USES: u8 = b'U';
+const NEXT_USE: u8 = b'V';
+const SCRUBBED: u8 = b'S';
 
 /// One blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +172,23 @@ impl<'a> Working<'a> {
         self.batch.remove(root_key(HELD, root));
     }
 
+    pub(crate) fn put_use(&mut self, root: &ManifestRoot, number: u64) {
+        self.batch.put(root_key(USES, root), encode(&number));
+        self.batch.put(vec![NEXT_USE], encode(&(number + 1)));
+    }
+
+    pub(crate) fn remove_use(&mut self, root: &ManifestRoot) {
+        self.batch.remove(root_key(USES, root));
+    }
+
+    /// `None`: from the beginning.
+    pub(crate) fn put_scrubbed(&mut self, last: Option<&ManifestRoot>) {
+        match last {
+            Some(root) => self.batch.put(vec![SCRUBBED], encode(root)),
+            None => self.batch.remove(vec![SCRUBBED]),
+        }
+    }
+
     pub(crate) fn dropping(&self, root: &ManifestRoot) -> Result<Option<u64>, Fault> {
         self.get("dropped manifest", root_key(DROPS, root))
     }
@@ -200,6 +225,21 @@ pub(crate) fn begun(index: &dyn Keyspace) -> Result<Vec<PackId>, Fault> {
 /// The first number that no pack ever had, as far as the index was told.
 pub(crate) fn next_pack(index: &dyn Keyspace) -> Result<u64, Fault> {
     Ok(Working::new(index).get("next pack number", vec![NEXT_PACK])?.unwrap_or(0))
+}
+
+/// The first number that no use ever had.
+pub(crate) fn next_use(index: &dyn Keyspace) -> Result<u64, Fault> {
+    Ok(Working::new(index).get("next use", vec![NEXT_USE])?.unwrap_or(1))
+}
+
+/// The last manifest that was scrubbed, unless all were.
+pub(crate) fn scrubbed(index: &dyn Keyspace) -> Result<Option<ManifestRoot>, Fault> {
+    Working::new(index).get("last scrubbed", vec![SCRUBBED])
+}
+
+/// The number of a manifest's last use; 0 if none was noted.
+pub(crate) fn last_use(index: &dyn Keyspace, root: &ManifestRoot) -> Result<u64, Fault> {
+    Ok(Working::new(index).get("last use", root_key(USES, root))?.unwrap_or(0))
 }
 
 /// Up to `limit` held manifests after `after`, in order.
@@ -293,74 +333,4 @@ fn root_key(table: u8, root: &ManifestRoot) -> Vec<u8> {
 fn digest_at(key: &[u8]) -> Result<Digest, Fault> {
     let bytes = key.get(1..).and_then(|bytes| bytes.try_into().ok());
     bytes.map(Digest).ok_or_else(|| Fault::Damaged { what: "digest", key: key.to_vec() })
-}
-
-/// What a key leads to: a version, then postcard.
-trait Value: Serialize + DeserializeOwned {
-    /// As which it is written.
-    const VERSION: u8 = 1;
-
-    /// Read what was written as `version`; `None` if that is not known or these bytes are not that.
-    fn read(version: u8, body: &[u8]) -> Option<Self> {
-        if version == Self::VERSION { postcard::from_bytes(body).ok() } else { None }
-    }
-}
-
-impl Value for u64 {}
-impl Value for PackRecord {}
-impl Value for Held {}
-
-impl Value for Blob {
-    const VERSION: u8 = 2;
-
-    fn read(version: u8, body: &[u8]) -> Option<Self> {
-        match version {
-            Self::VERSION => postcard::from_bytes(body).ok(),
-            // When every blob was stored as it is, in the place of the form was its length.
-            1 => {
-                let (place, len, kind, refs, damaged) = postcard::from_bytes(body).ok()?;
-                Some(Self { place, form: Form::raw(len), kind, refs, damaged })
-            }
-            _ => None,
-        }
-    }
-}
-
-fn encode<T: Value>(value: &T) -> Vec<u8> {
-    postcard::to_extend(value, vec![T::VERSION])
-        .expect("writing to a vector cannot fail, and no record has a map of unknown length")
-}
-
-fn decode<T: Value>(what: &'static str, key: &[u8], bytes: &[u8]) -> Result<T, Fault> {
-    let value = bytes.split_first().and_then(|(version, body)| T::read(*version, body));
-    value.ok_or_else(|| Fault::Damaged { what, key: key.to_vec() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_blob_of_the_release_before_is_plain() {
-        let place = Some(Place { pack: PackId(7), offset: 300 });
-        let was = (place, 70_000_u32, BlobKind::Page, 3_u64, true);
-        let bytes = postcard::to_extend(&was, vec![1]).unwrap();
-        let read: Blob = decode("blob", &[], &bytes).unwrap();
-        let form = Form::raw(70_000);
-        assert_eq!(read, Blob { place, form, kind: BlobKind::Page, refs: 3, damaged: true });
-        assert_eq!(decode::<Blob>("blob", &[], &encode(&read)).unwrap(), read);
-    }
-
-    #[test]
-    fn a_version_that_is_not_known_is_damage() {
-        let blob = Blob { place: None, form: Form::raw(1), kind: BlobKind::Chunk, refs: 0, damaged: false };
-        let mut bytes = encode(&blob);
-        for version in [0, 3] {
-            bytes[0] = version;
-            assert!(matches!(decode::<Blob>("blob", &[], &bytes), Err(Fault::Damaged { what: "blob", .. })));
-        }
-        let mut held = encode(&Held::Whole);
-        held[0] = 2;
-        assert!(decode::<Held>("held manifest", &[], &held).is_err());
-    }
 }

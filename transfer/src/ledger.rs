@@ -17,6 +17,7 @@
 
 mod claims;
 mod counting;
+mod uses;
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,6 +32,7 @@ use crate::pack::{Row, Sealed};
 
 pub(crate) use claims::{Closed, Pins, RootGuard, Slot};
 pub(crate) use counting::chunks;
+use uses::Uses;
 
 /// Rows of a pack's table, or unnamed blobs, that one batch takes on: a few milliseconds of lock.
 const ROWS_PER_BATCH: usize = 2048;
@@ -42,7 +44,6 @@ pub(crate) struct Ledger {
 }
 
 /// What is true only while the process runs.
-#[derive(Default)]
 struct State {
     /// How many uploads rely on each pack.
     pins: BTreeMap<PackId, usize>,
@@ -54,12 +55,33 @@ struct State {
     doubtful: BTreeSet<PackId>,
     /// How many uploads and downloads need each manifest.
     guards: BTreeMap<ManifestRoot, usize>,
-    /// Manifests of which reclaim has asked whether anybody names them. A guard takes one out.
-    questioned: BTreeSet<ManifestRoot>,
+    /// Manifests that may be let go, each by the number of its question. A guard takes one out.
+    questioned: BTreeMap<ManifestRoot, u64>,
+    questions: u64,
     next_pack: u64,
     totals: Totals,
     uploads: usize,
     downloads: usize,
+    uses: Uses,
+}
+
+impl State {
+    fn new(next_pack: u64, next_use: u64) -> Self {
+        Self {
+            pins: BTreeMap::new(),
+            closing: BTreeSet::new(),
+            writing: BTreeSet::new(),
+            doubtful: BTreeSet::new(),
+            guards: BTreeMap::new(),
+            questioned: BTreeMap::new(),
+            questions: 0,
+            next_pack,
+            totals: Totals::default(),
+            uploads: 0,
+            downloads: 0,
+            uses: Uses::new(next_use),
+        }
+    }
 }
 
 /// Sums over the pack records.
@@ -104,7 +126,7 @@ impl Ledger {
             working.put_next_pack(next_pack);
             working.write()?;
         }
-        let mut state = State { next_pack, ..State::default() };
+        let mut state = State::new(next_pack, index::next_use(&*index)?);
         records.for_each(|record| state.totals.add(record));
         Ok(Self { index, state: Mutex::new(state) })
     }

@@ -5,18 +5,40 @@
 
 use std::error::Error;
 
-use peerglass_catalog::NodeId;
 use peerglass_catalog::keyspace::BoxFuture;
+use peerglass_catalog::{ManifestRoot, NodeId};
 
 use crate::connection::Connection;
 
 /// Where a node is. Equal names are the same place.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Whose links to other sites are dear.
     pub site: String,
     /// Within the site.
     pub rack: String,
+}
+
+/// Which state an answer must be from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// Whatever this node has, however old.
+    Whenever,
+    /// This entry of the log, or a later one.
+    Entry(u64),
+    /// One that knows everything that was settled before the question.
+    Now,
+}
+
+/// Who is to keep a manifest, by one state of the cluster.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keepers {
+    /// Index of the last log entry in that state.
+    pub at: u64,
+    /// Its homes, the most important one first, and then the nodes at sites that it is pinned to.
+    pub nodes: Vec<NodeId>,
+    /// So many images name it that it is not known where they are pinned: whoever has it keeps it.
+    pub anybody: bool,
 }
 
 /// The other nodes, as the byte path sees them.
@@ -33,6 +55,9 @@ pub trait Peers: Send + Sync + 'static {
 
     /// Where a node is, this one or another; the default place for one that is not known.
     fn place(&self, node: NodeId) -> Place;
+
+    /// Who is to keep a manifest; `None` if no such state can be had within a few seconds.
+    fn keepers(&self, root: ManifestRoot, since: Since) -> BoxFuture<'_, Option<Keepers>>;
 
     /// A connection of ALPN `peerglass-chunks/1` to `peer`: the open one, or a new one.
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>>;

@@ -17,18 +17,23 @@
 //!   else. A full disk gives back what is wholly dead, and what that makes room to rewrite. Only a disk
 //!   that fails ends it early.
 
+mod evict;
 mod rewrite;
 
 use std::future::Future;
 use std::sync::Arc;
 
 use peerglass_catalog::ManifestRoot;
+use peerglass_catalog::keyspace::Fault;
 
 use crate::error::{DiskFailure, DownloadError, ReclaimError};
 use crate::index::{self, Held};
 use crate::recover;
 use crate::store::{BlobReader, Store};
 use crate::transfer::Inner;
+
+pub(crate) use evict::run as evict;
+pub use evict::{Evicted, StateUnknown};
 
 /// Manifests asked about at once, so that whoever answers needs to make sure only once that it knows.
 const ROOTS_PER_STEP: usize = 1024;
@@ -139,7 +144,7 @@ where
         }
         let root = question.root;
         // A guard since the question has withdrawn it, however long the ones before this have taken.
-        if !is_named && transfer.store.ledger.begin_drop(&root)? {
+        if !is_named && question.begin_drop()? {
             let_go_if_readable(transfer, root).await?;
             reclaimed.manifests += 1;
         }
@@ -151,18 +156,24 @@ where
 struct Question<'a> {
     store: &'a Store,
     root: ManifestRoot,
+    number: u64,
 }
 
 impl<'a> Question<'a> {
     /// `None` if somebody needs the manifest.
     fn put(store: &'a Store, root: ManifestRoot) -> Option<Self> {
-        store.ledger.question(&root).then(|| Self { store, root })
+        store.ledger.question(&root).map(|number| Self { store, root, number })
+    }
+
+    /// Begin to let it go, unless somebody has come to need it since it was put.
+    fn begin_drop(&self) -> Result<bool, Fault> {
+        self.store.ledger.begin_drop(&self.root, self.number)
     }
 }
 
 impl Drop for Question<'_> {
     fn drop(&mut self) {
-        self.store.ledger.unquestion(&self.root);
+        self.store.ledger.unquestion(&self.root, self.number);
     }
 }
 

@@ -16,11 +16,12 @@ use crate::directory::Directory;
 use crate::disk::TransferDisk;
 use crate::download::{self, Download};
 use crate::error::{DownloadError, OpenError, ReclaimError, UploadError};
-use crate::exchange::{self, Outbox, PrefetchError, Pulls, READ_AHEAD, ReplicateError, Share};
+use crate::exchange::{self, FetchError, Outbox, PrefetchError, Pulls, READ_AHEAD, ReplicateError, Share};
 use crate::fail_stop::FailStop;
-use crate::peers::Peers;
-use crate::reclaim::{self, Reclaimed};
+use crate::peers::{Keepers, Peers, Since};
+use crate::reclaim::{self, Evicted, Reclaimed, StateUnknown};
 use crate::recover;
+use crate::scrub::{self, Scrubbed};
 use crate::segment::Segments;
 use crate::settings::TransferSettings;
 use crate::store::Store;
@@ -168,7 +169,8 @@ impl Transfer {
     /// so only when it is durable. Answers with which nodes do; they hold it until their reclaim finds that
     /// it is not named, so it should be named before.
     ///
-    /// Candidates are asked in their order, no more at once than copies are wanting.
+    /// Its homes are asked first and then the candidates in their order, no more at once than copies are wanting.
+    /// This node holds one copy more, whether or not it is a home.
     pub async fn replicate(
         &self,
         manifest: ManifestRoot,
@@ -190,6 +192,33 @@ impl Transfer {
     /// answered; [`survey`](Self::survey) tells how far it is.
     pub fn prefetch(&self, manifest: ManifestRoot, node: NodeId) -> Result<(), PrefetchError> {
         exchange::prefetch(&self.inner, manifest, node)
+    }
+
+    /// Hold an image durably, with what peers have, and wait until it is. Goes on if this is dropped.
+    pub async fn fetch(&self, manifest: ManifestRoot) -> Result<(), FetchError> {
+        exchange::fetch(&self.inner, manifest).await
+    }
+
+    /// Whether all of an image is held, as far as the index knows. Answers at once.
+    pub fn holds(&self, manifest: ManifestRoot) -> Result<bool, DownloadError> {
+        Ok(self.inner.store.ledger.holds_whole(&manifest)?)
+    }
+
+    /// Who is to keep an image, as this node knows it, however old that is; `None` if it cannot tell.
+    pub async fn keepers(&self, manifest: ManifestRoot) -> Option<Keepers> {
+        self.inner.peers.as_ref()?.keepers(manifest, Since::Whenever).await
+    }
+
+    /// While the packs take more than `bytes_max`, let go of images that this node need not keep and that every node
+    /// that is to keep them does keep, least recently used first, down to nine tenths of it.
+    pub async fn evict(&self, bytes_max: u64) -> Result<Evicted, ReclaimError<StateUnknown>> {
+        reclaim::evict(&self.inner, bytes_max).await
+    }
+
+    /// Read the next image that is held, at this rate, and compare all of it with its names; `None` after the last
+    /// one, and then it begins anew. What is damaged is made good by [`fetch`](Self::fetch).
+    pub async fn scrub_next(&self, bytes_per_s: u64) -> Result<Option<Scrubbed>, DownloadError> {
+        scrub::next(&self.inner, bytes_per_s).await
     }
 
     /// Drop what no image names, no upload or download needs, and nothing else.

@@ -1,5 +1,6 @@
 //! The cluster: who is in it, and how that changes. Not Glance's; for administrators only.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use axum::body::Body;
@@ -48,6 +49,15 @@ pub(crate) enum ClusterProblem {
 pub(crate) async fn status(call: Call) -> Answer {
     call.check(Target::Service)?;
     let status = call.api.consensus.status();
+    // While a snapshot is installed nobody can tell.
+    let out = call.api.consensus.read_stale(|catalog| catalog.nodes_out()).ok().and_then(|(out, _)| out.ok());
+    let out: BTreeSet<String> =
+        out.unwrap_or_default().into_iter().map(|(node, _)| node.0.to_string()).collect();
+    let mut status = json!(status);
+    for member in status["members"].as_array_mut().into_iter().flatten() {
+        let is_out = member["node"].as_str().is_some_and(|node| out.contains(node));
+        member["out"] = is_out.into();
+    }
     let document = json!({
         "status": status,
         "version": env!("CARGO_PKG_VERSION"),

@@ -13,24 +13,32 @@ use crate::front;
 use crate::policy::Target;
 use crate::wire::{DocumentProblem, read_json};
 
-/// `GET /v2/cluster/images/{image_id}`: how much of the image each node has now, as the nodes say.
+/// `GET /v2/cluster/images/{image_id}`: how much of the image each node has now, as the nodes say,
+/// and which of them are to keep it.
 pub(crate) async fn show(call: Call) -> Answer {
     call.check(Target::Service)?;
     let image = call.permitted_image().await?;
+    let pins = call.read(|catalog| catalog.pins(&image.id)).await??;
     let mut copies = Vec::new();
     if let Some(content) = &image.content {
+        let keepers = call.api.transfer.keepers(content.manifest).await.unwrap_or_default();
         let said = call.api.transfer.survey(content.manifest).await.map_err(ApiError::Download)?;
         let alone = said.len() == 1;
         for (node, share) in said {
             // A node without a peer port has no name for itself but the log's.
             let node = if alone { call.api.consensus.node() } else { node };
             let entry = call.api.consensus.member(node).unwrap_or_default();
-            copies.push(copy(node, &entry, share));
+            let mut copy = copy(node, &entry, share);
+            // Alone, a node has nobody to leave it to.
+            let kept = alone || keepers.anybody || keepers.nodes.contains(&node);
+            copy["keeping"] = if kept { "kept" } else { "cached" }.into();
+            copies.push(copy);
         }
     }
     let document = json!({
         "image_id": image.id.to_string(),
         "size": image.content.as_ref().map(|content| content.size),
+        "pins": pins,
         "copies": copies,
     });
     Ok(front::json(StatusCode::OK, document.to_string()))

@@ -17,6 +17,8 @@ async fn only_administrators_see_and_change_the_cluster() {
         ("DELETE", "/v2/cluster/members/1"),
         ("GET", "/v2/cluster/images/1"),
         ("POST", "/v2/cluster/images/1/prefetch"),
+        ("POST", "/v2/cluster/images/1/pin"),
+        ("POST", "/v2/cluster/images/1/unpin"),
     ] {
         node.user("max").send(method, path, "").await.expect(403);
         node.send(method, path, "").await.expect(401);
@@ -101,4 +103,30 @@ async fn a_node_alone_says_which_images_it_has_and_fetches_none() {
         json_node.send("POST", &format!("{path}/prefetch"), bad).await.expect(status);
     }
     node.get("/v2/cluster/images/no-id").await.expect(404);
+}
+
+#[tokio::test]
+async fn an_image_is_pinned_to_sites_that_there_are() {
+    let node = node().await;
+    let image = node.create(json!({"disk_format": "raw", "container_format": "bare"})).await;
+    let path = format!("/v2/cluster/images/{image}");
+    let json_node = node.with("content-type", "application/json");
+    let pins = async || node.get(&path).await.expect(200).json()["pins"].clone();
+    assert_eq!(pins().await, json!([]));
+    let (pin, unpin) = (format!("{path}/pin"), format!("{path}/unpin"));
+    // This node's site has no name, and so stands for every node.
+    let pinned = json_node.send("POST", &pin, "{}").await.expect(200).json();
+    assert_eq!((pinned, pins().await), (json!({"site": ""}), json!([""])));
+    for (bad, status) in
+        [("[]", 400), ("{\"site\": 1}", 400), ("{\"rack\": \"x\"}", 400), ("{\"site\": \"x\"}", 404)]
+    {
+        json_node.send("POST", &pin, bad).await.expect(status);
+    }
+    json_node.send("POST", &unpin, "{\"site\": \"x\"}").await.expect(404);
+    json_node.send("POST", &unpin, "{\"site\": \"\"}").await.expect(200);
+    json_node.send("POST", &unpin, "{}").await.expect(404);
+    assert_eq!(pins().await, json!([]));
+    json_node.send("POST", "/v2/cluster/images/no-id/pin", "{}").await.expect(404);
+    node.put_file(&image, "bytes").await.expect(204);
+    assert_eq!(node.get(&path).await.expect(200).json()["copies"][0]["keeping"], "kept");
 }

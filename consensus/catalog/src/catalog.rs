@@ -1,8 +1,11 @@
 //! The two ways to use a catalog: change it with a command, ask it a question.
 
+use std::collections::BTreeSet;
+
 use crate::command::{Command, Outcome};
-use crate::image::{Image, ImageId, ManifestRoot, NodeId, UploadId, lifecycle};
+use crate::image::{Image, ImageId, ManifestRoot, NodeId, Timestamp, UploadId, lifecycle};
 use crate::join;
+use crate::keeping::{self, KeptImage};
 use crate::keyspace::{Fault, Read};
 use crate::node::TokenDigest;
 use crate::overlay::Overlay;
@@ -33,6 +36,9 @@ pub fn apply(overlay: &mut Overlay<'_>, command: Command) -> Result<Result<Outco
         Command::IssueToken { token, grant, at } => join::issue(overlay, token, grant, at),
         Command::ForgetNode { node, at } => join::forget(overlay, node, at),
         Command::RedeemToken { token, key, node, at } => join::redeem(overlay, token, key, node, at),
+        Command::MarkNode { node, out, at } => keeping::mark(overlay, node, out, at),
+        Command::PinImage { image, site, at: _ } => keeping::pin(overlay, image, site),
+        Command::UnpinImage { image, site, at: _ } => keeping::unpin(overlay, image, site),
     }
 }
 
@@ -70,6 +76,37 @@ impl<'a> Catalog<'a> {
     /// The nodes that have begun uploads and not finished them, each once, in order.
     pub fn uploading_nodes(&self) -> Result<Vec<NodeId>, Fault> {
         table::uploading_nodes(self.read)
+    }
+
+    /// The nodes that are out, in order, each with since when.
+    pub fn nodes_out(&self) -> Result<Vec<(NodeId, Timestamp)>, Fault> {
+        table::marks(self.read).collect()
+    }
+
+    /// The sites an image is pinned to; the empty one stands for every node.
+    pub fn pins(&self, image: &ImageId) -> Result<BTreeSet<String>, Fault> {
+        table::pins(self.read, image)
+    }
+
+    /// The sites that images of these bytes are pinned to. `None` if there are more such images than are
+    /// looked at, and the bytes must be kept.
+    pub fn pinned_sites(&self, root: &ManifestRoot) -> Result<Option<BTreeSet<String>>, Fault> {
+        keeping::pinned_sites(self.read, root)
+    }
+
+    /// A number that is another one after each change of the pins.
+    pub fn pin_changes(&self) -> Result<u64, Fault> {
+        table::pin_changes(self.read)
+    }
+
+    /// What is to be kept for those of the next `limit` images after `after` that have bytes, and the last of
+    /// all that were looked at; `None` for that when there are no more.
+    pub fn kept_after(
+        &self,
+        after: Option<&ImageId>,
+        limit: usize,
+    ) -> Result<(Vec<KeptImage>, Option<ImageId>), Fault> {
+        keeping::kept_after(self.read, after, limit)
     }
 
     /// The uploads `node` has begun and not finished.

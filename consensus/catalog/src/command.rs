@@ -128,6 +128,33 @@ pub enum Command {
         /// When.
         at: Timestamp,
     },
+    /// Nobody has heard of a node for so long that others keep what it kept, or somebody has again.
+    MarkNode {
+        /// Which node.
+        node: NodeId,
+        /// Whether it is out.
+        out: bool,
+        /// When.
+        at: Timestamp,
+    },
+    /// Every node of a site is to keep an image.
+    PinImage {
+        /// Which image.
+        image: ImageId,
+        /// Which site; the empty one stands for every node.
+        site: String,
+        /// When.
+        at: Timestamp,
+    },
+    /// Take one pin back.
+    UnpinImage {
+        /// Which image.
+        image: ImageId,
+        /// The site it was pinned to.
+        site: String,
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// What a command that was carried out has to report.

@@ -36,6 +36,7 @@ pub(crate) fn forget(overlay: &mut Overlay<'_>, node: NodeId, at: Timestamp) -> 
     for (digest, _) in used {
         table::remove_token(overlay, &digest);
     }
+    table::remove_mark(overlay, node);
     lifecycle::abandon_uploads(overlay, node, at)
 }
 

@@ -14,6 +14,7 @@ mod digest;
 mod image;
 mod index;
 mod join;
+mod keeping;
 pub mod keyspace;
 pub mod manifest;
 mod memory;
@@ -33,6 +34,7 @@ pub use image::{
     Content, Edit, HashAlgorithm, Image, ImageId, InvalidImageId, Limits, ManifestRoot, NodeId, Presence,
     Status, StoreId, Timestamp, Upload, UploadId, Visibility,
 };
+pub use keeping::KeptImage;
 pub use keyspace::{Batch, Fault, Keyspace};
 pub use memory::{MemoryKeyspace, apply_batch};
 pub use node::{JoinGrant, JoinToken, NodeEntry, NodeRole, PeerKey, TokenDigest};

@@ -99,4 +99,20 @@ pub enum Refusal {
         /// Bytes there may be.
         max: u32,
     },
+    /// The image is pinned to as many sites as it may be.
+    #[error("image {image} is pinned to {max} sites, which is all that are allowed")]
+    TooManyPins {
+        /// Which image.
+        image: ImageId,
+        /// How many there may be.
+        max: u32,
+    },
+    /// The image is not pinned to this site.
+    #[error("image {image} is not pinned to site {site:?}")]
+    NoSuchPin {
+        /// Which image.
+        image: ImageId,
+        /// Which site.
+        site: String,
+    },
 }

@@ -1,6 +1,6 @@
 //! The catalog as one stream of bytes, for a replica that starts from nothing.
 //!
-//! Only what cannot be derived is in it: image records, tombstones, claims and join tokens. Indexes, names and uploads
+//! Only what cannot be derived is in it: image records, tombstones, claims, join tokens, marks and pins. Indexes, names and uploads
 //! are rebuilt on the way in, so a snapshot is a fifth of the catalog's size and survives a change
 //! of index layout.
 //!
@@ -11,9 +11,10 @@
 //! The digest covers everything before it. [`restore`] hands batches out before it has read the digest, so
 //! callers that cannot write them aside [`check`] the whole first.
 
+use std::collections::BTreeSet;
 use std::io;
 
-use crate::image::{Image, ImageId, ManifestRoot, Timestamp};
+use crate::image::{Image, ImageId, ManifestRoot, NodeId, Timestamp};
 use crate::index;
 use crate::keyspace::{Batch, Fault, Read};
 use crate::memory::MemoryKeyspace;
@@ -22,14 +23,17 @@ use crate::overlay::Overlay;
 use crate::table;
 
 const MAGIC: &[u8; 9] = b"PGCATALOG";
-/// Version 1 had no claims and no tokens; it is still read.
-const VERSION: u8 = 2;
+/// Version 1 had no claims and no tokens, version 2 no marks and no pins; both are still read.
+const VERSION: u8 = 3;
 const VERSION_MIN: u8 = 1;
 const END: u8 = 0;
 const IMAGE: u8 = 1;
 const TOMBSTONE: u8 = 2;
 const CLAIM: u8 = 3;
 const TOKEN: u8 = 4;
+const MARK: u8 = 5;
+const PINS: u8 = 6;
+const PIN_CHANGES: u8 = 7;
 
 /// Longest record believed. An image has at most a few hundred properties of 64 KiB; beyond this
 /// the length itself is damaged, and allocating it would be the attack.
@@ -77,6 +81,19 @@ pub fn write(read: &dyn Read, out: &mut dyn io::Write) -> Result<(), SnapshotErr
         out.record(TOKEN, &table::encode(&token?))?;
         count += 1;
     }
+    for mark in table::marks(read) {
+        out.record(MARK, &table::encode(&mark?))?;
+        count += 1;
+    }
+    for pins in table::all_pins(read) {
+        out.record(PINS, &table::encode(&pins?))?;
+        count += 1;
+    }
+    let changes = table::pin_changes(read)?;
+    if changes > 0 {
+        out.record(PIN_CHANGES, &table::encode(&changes))?;
+        count += 1;
+    }
     out.push(&[END])?;
     out.push(&count.to_le_bytes())?;
     let digest = out.hasher.finalize();
@@ -101,6 +118,9 @@ pub fn restore(
             Record::Tombstone(id, at) => table::put_tombstone(&mut overlay, &id, at),
             Record::Claim(id, root) => table::put_claim(&mut overlay, &id, &root),
             Record::Token(digest, token) => table::put_token(&mut overlay, &digest, &token),
+            Record::Mark(node, since) => table::put_mark(&mut overlay, node, since),
+            Record::Pins(id, pins) => table::put_pins(&mut overlay, &id, &pins),
+            Record::PinChanges(changes) => table::put_pin_changes(&mut overlay, changes),
         }
         count += 1;
         if count.is_multiple_of(BATCH_RECORDS) {
@@ -122,6 +142,9 @@ enum Record {
     Tombstone(ImageId, Timestamp),
     Claim(ImageId, ManifestRoot),
     Token(TokenDigest, JoinToken),
+    Mark(NodeId, Timestamp),
+    Pins(ImageId, BTreeSet<String>),
+    PinChanges(u64),
 }
 
 fn read_records(
@@ -145,6 +168,9 @@ fn read_records(
             TOMBSTONE => input.record().map(|(id, at)| Record::Tombstone(id, at))?,
             CLAIM => input.record().map(|(id, root)| Record::Claim(id, root))?,
             TOKEN => input.record().map(|(digest, token)| Record::Token(digest, token))?,
+            MARK => input.record().map(|(node, since)| Record::Mark(node, since))?,
+            PINS => input.record().map(|(id, pins)| Record::Pins(id, pins))?,
+            PIN_CHANGES => Record::PinChanges(input.record()?),
             _ => return Err(SnapshotError::Damaged),
         };
         take(record)?;

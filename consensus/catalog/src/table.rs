@@ -4,6 +4,8 @@
 //! version and then postcard, so that a release can read what the one before it wrote and refuses
 //! what it cannot.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -25,6 +27,12 @@ const UPLOADS: u8 = b'U';
 const CLAIMS: u8 = b'C';
 /// Join tokens by the hash of their secret.
 const TOKENS: u8 = b'J';
+/// Nodes that are out.
+const MARKS: u8 = b'O';
+/// The sites an image is pinned to, by its id.
+const PINS: u8 = b'P';
+/// How often pins were changed: one record.
+const PIN_CHANGES: u8 = b'Q';
 /// List indexes; `index.rs` has the rest of the key.
 pub(crate) const INDEX: u8 = b'X';
 
@@ -39,6 +47,22 @@ pub(crate) fn image(read: &dyn Read, id: &ImageId) -> Result<Option<Image>, Faul
 
 pub(crate) fn images(read: &dyn Read) -> impl Iterator<Item = Result<Image, Fault>> {
     read.scan(KeyRange::prefix(&[IMAGES]), Direction::Ascending).map(|entry| {
+        let (key, value) = entry?;
+        decode("image", key, &value)
+    })
+}
+
+/// The images whose ids are greater than `after`, in order.
+pub(crate) fn images_after(
+    read: &dyn Read,
+    after: Option<&ImageId>,
+) -> impl Iterator<Item = Result<Image, Fault>> {
+    let mut range = KeyRange::prefix(&[IMAGES]);
+    if let Some(id) = after {
+        // The key that follows is the key itself and one zero byte.
+        range.from = [&image_key(id)[..], &[0]].concat();
+    }
+    read.scan(range, Direction::Ascending).map(|entry| {
         let (key, value) = entry?;
         decode("image", key, &value)
     })
@@ -79,6 +103,13 @@ pub(crate) fn remove_name(overlay: &mut Overlay<'_>, root: &ManifestRoot, id: &I
 pub(crate) fn is_named(read: &dyn Read, root: &ManifestRoot) -> Result<bool, Fault> {
     let prefix = [&[NAMES][..], &root.0.0].concat();
     read.scan(KeyRange::prefix(&prefix), Direction::Ascending).next().transpose().map(|found| found.is_some())
+}
+
+/// The images that name a manifest, or whose uploads claim it.
+pub(crate) fn named_by(read: &dyn Read, root: &ManifestRoot) -> impl Iterator<Item = Result<ImageId, Fault>> {
+    let prefix = [&[NAMES][..], &root.0.0].concat();
+    let start = prefix.len();
+    read.scan(KeyRange::prefix(&prefix), Direction::Ascending).map(move |entry| id_at(&entry?.0, start))
 }
 
 pub(crate) fn put_upload(overlay: &mut Overlay<'_>, node: NodeId, image: &ImageId, upload: UploadId) {
@@ -145,6 +176,60 @@ pub(crate) fn remove_token(overlay: &mut Overlay<'_>, digest: &TokenDigest) {
     overlay.remove(token_key(digest));
 }
 
+pub(crate) fn mark(read: &dyn Read, node: NodeId) -> Result<Option<Timestamp>, Fault> {
+    get(read, "mark", mark_key(node))
+}
+
+pub(crate) fn marks(read: &dyn Read) -> impl Iterator<Item = Result<(NodeId, Timestamp), Fault>> {
+    read.scan(KeyRange::prefix(&[MARKS]), Direction::Ascending).map(|entry| {
+        let (key, value) = entry?;
+        let node = key.get(1..9).and_then(|id| id.try_into().ok()).map(u64::from_be_bytes);
+        let node = node.ok_or_else(|| Fault::Damaged { what: "mark", key: key.clone() })?;
+        Ok((NodeId(node), decode("mark", key, &value)?))
+    })
+}
+
+pub(crate) fn put_mark(overlay: &mut Overlay<'_>, node: NodeId, since: Timestamp) {
+    overlay.put(mark_key(node), encode(&since));
+}
+
+pub(crate) fn remove_mark(overlay: &mut Overlay<'_>, node: NodeId) {
+    overlay.remove(mark_key(node));
+}
+
+pub(crate) fn pins(read: &dyn Read, image: &ImageId) -> Result<BTreeSet<String>, Fault> {
+    Ok(get(read, "pins", pins_key(image))?.unwrap_or_default())
+}
+
+pub(crate) fn all_pins(read: &dyn Read) -> impl Iterator<Item = Result<(ImageId, BTreeSet<String>), Fault>> {
+    read.scan(KeyRange::prefix(&[PINS]), Direction::Ascending).map(|entry| {
+        let (key, value) = entry?;
+        let id = id_at(&key, 1)?;
+        Ok((id, decode("pins", key, &value)?))
+    })
+}
+
+/// No pins are no record.
+pub(crate) fn put_pins(overlay: &mut Overlay<'_>, image: &ImageId, pins: &BTreeSet<String>) {
+    if pins.is_empty() {
+        remove_pins(overlay, image);
+    } else {
+        overlay.put(pins_key(image), encode(pins));
+    }
+}
+
+pub(crate) fn remove_pins(overlay: &mut Overlay<'_>, image: &ImageId) {
+    overlay.remove(pins_key(image));
+}
+
+pub(crate) fn pin_changes(read: &dyn Read) -> Result<u64, Fault> {
+    Ok(get(read, "count of pins", vec![PIN_CHANGES])?.unwrap_or(0))
+}
+
+pub(crate) fn put_pin_changes(overlay: &mut Overlay<'_>, changes: u64) {
+    overlay.put(vec![PIN_CHANGES], encode(&changes));
+}
+
 /// One look for each node, however many uploads it has.
 pub(crate) fn uploading_nodes(read: &dyn Read) -> Result<Vec<NodeId>, Fault> {
     let mut nodes = Vec::new();
@@ -157,6 +242,14 @@ pub(crate) fn uploading_nodes(read: &dyn Read) -> Result<Vec<NodeId>, Fault> {
         range.from = [&[UPLOADS][..], &next.to_be_bytes()].concat();
     }
     Ok(nodes)
+}
+
+fn mark_key(node: NodeId) -> Vec<u8> {
+    [&[MARKS][..], &node.0.to_be_bytes()].concat()
+}
+
+fn pins_key(id: &ImageId) -> Vec<u8> {
+    [&[PINS][..], id.as_str().as_bytes()].concat()
 }
 
 fn claim_key(id: &ImageId) -> Vec<u8> {

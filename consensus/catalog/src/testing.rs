@@ -133,7 +133,7 @@ impl Dice {
         let image = self.image_id();
         let upload = UploadId(u128::from(self.below(2)));
         let node = NodeId(self.below(2));
-        match self.below(16) {
+        match self.below(18) {
             0..=3 => Command::CreateImage { image: Box::new(self.image(at)), limits },
             4..=6 => {
                 let edits = (0..self.below(3)).map(|_| self.edit()).collect();
@@ -147,6 +147,9 @@ impl Dice {
             12 => Command::Reactivate { image, at },
             13 => Command::DeleteImage { image, at },
             14 => Command::ClaimManifest { image, upload, manifest: self.content().manifest },
+            15 => Command::MarkNode { node, out: self.once_in(2), at },
+            16 if self.once_in(3) => Command::UnpinImage { image, site: self.word(), at },
+            16 => Command::PinImage { image, site: self.word(), at },
             _ => self.token_command(at),
         }
     }

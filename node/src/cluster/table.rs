@@ -46,6 +46,7 @@ fn row(status: &Value, member: &Value) -> [String; 8] {
         (false, false, "voter") => "learner, may vote",
         (false, false, _) => "learner",
     };
+    let state = if member["out"] == true { format!("{state}, out") } else { state.to_owned() };
     // Only the leader hears of others, and not of itself.
     let asks_leader = status["leader"] == status["node"] && status["leader"].is_string();
     let unheard = if asks_leader && member["node"] != status["node"] { "never" } else { "-" };
@@ -55,7 +56,7 @@ fn row(status: &Value, member: &Value) -> [String; 8] {
         or_dash(word(&member["address"])),
         or_dash(word(&member["site"])),
         or_dash(word(&member["rack"])),
-        state.to_owned(),
+        state,
         member["lag"].as_u64().map_or("?".to_owned(), |lag| lag.to_string()),
         member["silent_ms"].as_u64().map_or(unheard.to_owned(), |ms| format!("{ms} ms")),
     ]

@@ -77,6 +77,12 @@ section! {
         downloads_max: u32 = 512,
         /// Seconds between looks for bytes that no image names any more.
         reclaim_interval_s: u64 = 30,
+        /// Mebibytes that image bytes may take before images are let go that only were read here and that other nodes
+        /// keep, least recently used first. What this node is to keep counts, but stays. 0: never.
+        cache_max_mib: u64 = 0,
+        /// Mebibytes a second at which what is kept is read again and checked; what is damaged is fetched from other
+        /// nodes. 0: never.
+        scrub_mib_per_s: u64 = 8,
     }
 }
 
@@ -108,8 +114,11 @@ section! {
         /// Voters wanted: 1, 3, 5 or 7. Nodes that may vote are promoted, spread over sites and racks, until there
         /// are that many. 0: promote by hand.
         voters: u32 = 3,
-        /// Nodes that hold an image's bytes before its upload is acknowledged, as far as there are nodes.
+        /// Nodes that hold an image's bytes before its upload is acknowledged, as far as there are nodes, and that keep
+        /// it from then on, spread over sites and racks. Should be the same on every node.
         copies: u32 = 2,
+        /// Seconds after which other nodes keep what a silent one kept.
+        out_after_s: u64 = 600,
         /// When reads may be answered from what this node has, however old: "on-request" (the request says so) or
         /// "when-cut-off" (also when no majority answers).
         stale_reads: StaleReads = StaleReads::OnRequest,

@@ -5,15 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_catalog::{NodeEntry, NodeId};
+use peerglass_catalog::{ManifestRoot, NodeEntry, NodeId};
 use peerglass_consensus::Consensus;
-use peerglass_transfer::{Connection, PeerError, Peers, Place, Transfer, WeakTransfer};
+use peerglass_transfer::{Connection, Keepers, PeerError, Peers, Place, Since, Transfer, WeakTransfer};
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use super::dial::Dialer;
 use super::port::{DialError, Purpose};
+use crate::homes::Homes;
 
 /// Pause before a node that could not be reached is dialled again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -25,6 +26,7 @@ const TCP_RETRY_AFTER: Duration = Duration::from_mins(1);
 /// One connection to each other node, opened when it is wanted.
 pub(crate) struct BytePeers {
     consensus: Consensus,
+    homes: Homes,
     dialer: Dialer,
     slots: Mutex<BTreeMap<NodeId, Arc<AsyncMutex<Slot>>>>,
     /// Answers what the other ends ask over the connections opened here.
@@ -46,8 +48,8 @@ struct Slot {
 }
 
 impl BytePeers {
-    pub(crate) fn new(consensus: Consensus, dialer: Dialer) -> Arc<Self> {
-        Arc::new(Self { consensus, dialer, slots: Mutex::default(), answers: Mutex::default() })
+    pub(crate) fn new(consensus: Consensus, homes: Homes, dialer: Dialer) -> Arc<Self> {
+        Arc::new(Self { consensus, homes, dialer, slots: Mutex::default(), answers: Mutex::default() })
     }
 
     /// A node that is asked to hold an image fetches it over the connection it was asked on. From now on
@@ -162,6 +164,10 @@ impl Peers for BytePeers {
     fn place(&self, node: NodeId) -> Place {
         let entry = self.consensus.member(node).unwrap_or_default();
         Place { site: entry.site, rack: entry.rack }
+    }
+
+    fn keepers(&self, root: ManifestRoot, since: Since) -> BoxFuture<'_, Option<Keepers>> {
+        Box::pin(self.homes.keepers(root, since))
     }
 
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {

@@ -148,7 +148,16 @@ impl Link {
 
     /// Whether the peer holds all of a manifest.
     pub(crate) async fn holds(&self, root: ManifestRoot) -> Result<bool, AskError> {
-        let mut stream = self.ask(&Request::Holds { root }).await?;
+        self.yes_or_no(&Request::Holds { root }).await
+    }
+
+    /// Whether the peer, by a state with the log entry `at`, is to keep a manifest, and holds all of it.
+    pub(crate) async fn keeps(&self, root: ManifestRoot, at: u64) -> Result<bool, AskError> {
+        self.yes_or_no(&Request::Keeps { root, at }).await
+    }
+
+    async fn yes_or_no(&self, request: &Request) -> Result<bool, AskError> {
+        let mut stream = self.ask(request).await?;
         match self.frame(&mut stream).await? {
             Answer::Holds(holds) => self.end(&mut stream).await.map(|()| holds),
             Answer::Working(_) | Answer::Held | Answer::Refused(_) | Answer::Share(_) => {

@@ -14,7 +14,7 @@ use crate::store::whole_and_sound;
 use crate::transfer::Inner;
 
 /// How often a pull is tried. The first may be one that was about to fail when it was joined.
-const PULLS_TRIED: usize = 2;
+pub(super) const PULLS_TRIED: usize = 2;
 
 /// Hold `root` durably, with what `asker` has if need be. Until the guard is dropped it stays held.
 pub(super) async fn hold(
@@ -43,7 +43,7 @@ pub(super) async fn hold(
 }
 
 /// Whether all of the manifest is here, and durable.
-async fn is_held(transfer: &Arc<Inner>, root: ManifestRoot) -> Result<bool, HoldRefusal> {
+pub(super) async fn is_held(transfer: &Arc<Inner>, root: ManifestRoot) -> Result<bool, HoldRefusal> {
     let store = transfer.store.clone();
     let failed = |error: &dyn std::error::Error| {
         tracing::error!(manifest = %root.0, %error, "whether a manifest is held is not known");

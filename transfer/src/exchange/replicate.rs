@@ -14,7 +14,7 @@ use crate::connection::Connection;
 use crate::error::DownloadError;
 use crate::ledger::RootGuard;
 use crate::mutation::{self, Mutation};
-use crate::peers::Peers;
+use crate::peers::{Peers, Since};
 use crate::transfer::Inner;
 
 /// Why a manifest is not held by as many other nodes as were wanted. Those that hold it go on holding it
@@ -62,9 +62,13 @@ async fn ask_candidates(
     root: ManifestRoot,
     copies: usize,
 ) -> Result<Vec<NodeId>, ReplicateError> {
-    let mut seen = BTreeSet::new();
-    let candidates = transfer.peers.iter().flat_map(|peers| peers.candidates());
-    let mut left: VecDeque<NodeId> = candidates.filter(|node| seen.insert(*node)).collect();
+    let mut left = VecDeque::new();
+    if let Some(peers) = &transfer.peers {
+        // Those that are to keep it first: they need not fetch it later, and others need not drop it.
+        let homes = peers.keepers(root, Since::Whenever).await.unwrap_or_default().nodes;
+        let mut seen = BTreeSet::from([peers.me()]);
+        left.extend(homes.into_iter().chain(peers.candidates()).filter(|node| seen.insert(*node)));
+    }
     let mut holders = Vec::new();
     let mut asked = FuturesUnordered::new();
     while holders.len() < copies {

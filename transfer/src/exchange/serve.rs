@@ -23,7 +23,7 @@ use super::ask::REQUEST_TIME_MAX;
 use super::hold;
 use super::outbox::TURN_TIME;
 use super::wire::{self, Answer, Breach, Request};
-use super::{survey, tell};
+use super::{keep, survey, tell};
 use crate::connection::{Broken, Calls, Connection, REQUESTS_MAX, Receiving, Sending};
 use crate::error::{DiskFailure, DownloadError};
 use crate::form::Parcel;
@@ -131,6 +131,10 @@ impl Served<'_> {
                 return sent.map_err(|_| ServeError::Silent)?;
             }
             Request::Hold { root } => self.hold(send, root).await?,
+            Request::Keeps { root, at } => {
+                let keeps = keep::keeps(self.transfer, root, at).await;
+                say(send, Answer::Holds(keeps)).await?;
+            }
             Request::Share { root } => {
                 let share = survey::here(self.transfer, root).await;
                 let share = share.map_err(|error| ServeError::Disk(DiskFailure::Content(Box::new(error))))?;
@@ -149,6 +153,7 @@ impl Served<'_> {
         digests: Vec<Digest>,
         plain: bool,
     ) -> Result<(), ServeError> {
+        self.transfer.store.ledger.used(&root);
         let reader = move |transfer: &Inner| {
             let mut reader = BlobReader::new(transfer.store.clone());
             if let Some(pull) = transfer.pulls.of(&root) {

@@ -18,6 +18,7 @@
 //! | --- | --- |
 //! | `Holds { root }` | one frame `Answer::Holds(bool)`: all of the manifest is held, as far as the index knows |
 //! | `Blobs { root, digests, .. }`, 1 to 1024 | one blob per digest, in that order: held, or gathered by the pull of `root` that goes on |
+//! | `Keeps { root, at }` | one frame `Answer::Holds(bool)`: by a state with the log entry `at`, this node is to keep the manifest, and it holds all of it durably |
 //! | `Share { root }` | one frame `Answer::Share`: how much of the manifest is here |
 //! | `Follow { root }` | frames `News`, the first at once, then whenever there is some, until one that ends it |
 //! | `Hold { root }` | frames `Answer::Working(n)`, one every [`WORKING_EVERY`], in which `n` grows with what was received; then one `Answer::Held` or `Answer::Refused` |
@@ -89,6 +90,11 @@ pub(crate) enum Request {
     },
     Share {
         root: ManifestRoot,
+    },
+    /// `at`: the index of the log entry by which the asking node decides.
+    Keeps {
+        root: ManifestRoot,
+        at: u64,
     },
 }
 
@@ -225,7 +231,8 @@ pub(crate) fn request(frame: &[u8]) -> Result<Request, Breach> {
         | Request::Holds { .. }
         | Request::Hold { .. }
         | Request::Follow { .. }
-        | Request::Share { .. } => Ok(request),
+        | Request::Share { .. }
+        | Request::Keeps { .. } => Ok(request),
     }
 }
 

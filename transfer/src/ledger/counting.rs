@@ -15,10 +15,11 @@ const PAGES_PER_BATCH: usize = 4;
 impl Ledger {
     /// Begin to hold `root`, unless somebody has begun already.
     pub(crate) fn begin_hold(&self, root: &ManifestRoot) -> Result<(), Fault> {
-        let _state = self.locked();
+        let mut state = self.locked();
         let mut working = Working::new(&*self.index);
         if working.held(root)?.is_none() {
             working.put_held(root, Held::UpTo(0));
+            state.uses.note(&mut working, root);
             count_up(&mut working, &root.0, BlobKind::Root)?;
         }
         working.write()
@@ -60,25 +61,38 @@ impl Ledger {
         }
     }
 
-    /// Ask about letting `root` go: no if anybody needs it now.
-    pub(crate) fn question(&self, root: &ManifestRoot) -> bool {
+    /// Ask about letting `root` go. Answers with the number of the question, or with none if anybody needs it now
+    /// or has asked already.
+    pub(crate) fn question(&self, root: &ManifestRoot) -> Option<u64> {
         let mut state = self.locked();
-        !state.guards.contains_key(root) && state.questioned.insert(*root)
+        if state.guards.contains_key(root) || state.questioned.contains_key(root) {
+            return None;
+        }
+        state.questions += 1;
+        let number = state.questions;
+        state.questioned.insert(*root, number);
+        Some(number)
     }
 
-    /// Whoever asked has decided to keep it.
-    pub(crate) fn unquestion(&self, root: &ManifestRoot) {
-        self.locked().questioned.remove(root);
+    /// Whoever asked has decided to keep it. A later question of somebody else stands.
+    pub(crate) fn unquestion(&self, root: &ManifestRoot, number: u64) {
+        let mut state = self.locked();
+        if state.questioned.get(root) == Some(&number) {
+            state.questioned.remove(root);
+        }
     }
 
-    /// Begin to let `root` go, unless somebody has come to need it since it was questioned.
-    pub(crate) fn begin_drop(&self, root: &ManifestRoot) -> Result<bool, Fault> {
+    /// Begin to let `root` go, unless somebody has come to need it since the question of that number.
+    pub(crate) fn begin_drop(&self, root: &ManifestRoot, number: u64) -> Result<bool, Fault> {
         let mut state = self.locked();
-        if !state.questioned.remove(root) || state.guards.contains_key(root) {
+        if state.questioned.get(root) != Some(&number) || state.guards.contains_key(root) {
             return Ok(false);
         }
+        state.questioned.remove(root);
         let mut working = Working::new(&*self.index);
         working.remove_held(root);
+        working.remove_use(root);
+        state.uses.forget(root);
         working.put_dropping(root, 0);
         working.write()?;
         Ok(true)
@@ -153,4 +167,32 @@ fn count_down(working: &mut Working<'_>, digest: &Digest) -> Result<u64, Fault> 
     let now = Blob { refs: was.refs.checked_sub(1).ok_or_else(damaged)?, ..was };
     working.put_blob(digest, Some(&was), &now);
     Ok(now.refs)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use peerglass_catalog::MemoryKeyspace;
+
+    use super::*;
+    use crate::ledger::RootGuard;
+
+    /// Reclaim and eviction ask about the same manifest: what withdrew the one's question must not be forgotten
+    /// because the other has asked since.
+    #[test]
+    fn a_question_that_was_withdrawn_is_not_answered_by_a_later_one() {
+        let index = Arc::new(MemoryKeyspace::new());
+        let ledger = Arc::new(Ledger::new(index, 0, std::iter::empty()).unwrap());
+        let root = ManifestRoot(Digest([1; 32]));
+        ledger.begin_hold(&root).unwrap();
+        let first = ledger.question(&root).unwrap();
+        assert_eq!(ledger.question(&root), None, "it is asked about");
+        drop(RootGuard::new(Arc::clone(&ledger), root));
+        let second = ledger.question(&root).unwrap();
+        assert!(!ledger.begin_drop(&root, first).unwrap());
+        ledger.unquestion(&root, first);
+        assert!(ledger.begin_drop(&root, second).unwrap(), "the second stands");
+        assert!(!ledger.holds(&root).unwrap());
+    }
 }

@@ -123,6 +123,7 @@ pub(crate) fn delete(overlay: &mut Overlay<'_>, id: ImageId, at: Timestamp) -> S
         return Ok(Err(Refusal::Protected(id)));
     }
     table::remove_claim(overlay, &id)?;
+    table::remove_pins(overlay, &id);
     index::replace(overlay, Some(&image), None);
     table::put_tombstone(overlay, &id, at);
     Ok(Ok(Outcome::Deleted { manifest: image.content.map(|content| content.manifest) }))

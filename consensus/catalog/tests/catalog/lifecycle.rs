@@ -8,18 +8,18 @@ use peerglass_catalog::{
 };
 
 const NODE: NodeId = NodeId(7);
-const FIRST: UploadId = UploadId(1);
+pub(crate) const FIRST: UploadId = UploadId(1);
 const SECOND: UploadId = UploadId(2);
-const AT: Timestamp = Timestamp(1_000_000);
+pub(crate) const AT: Timestamp = Timestamp(1_000_000);
 
-struct World(MemoryKeyspace);
+pub(crate) struct World(MemoryKeyspace);
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(MemoryKeyspace::new())
     }
 
-    fn run(&self, command: Command) -> Result<Outcome, Refusal> {
+    pub(crate) fn run(&self, command: Command) -> Result<Outcome, Refusal> {
         let (batch, result) = keyspace::look(&self.0, |read| {
             let mut overlay = Overlay::new(read);
             let result = apply(&mut overlay, command).unwrap();
@@ -30,7 +30,7 @@ impl World {
         result
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&Catalog<'_>) -> T) -> T {
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&Catalog<'_>) -> T) -> T {
         keyspace::look(&self.0, |read| question(&Catalog::new(read)))
     }
 
@@ -38,17 +38,17 @@ impl World {
         self.ask(|catalog| catalog.image(&id).unwrap())
     }
 
-    fn create(&self) -> ImageId {
+    pub(crate) fn create(&self) -> ImageId {
         let image = blank(Dice(1).image_id());
         self.run(Command::CreateImage { image: Box::new(image.clone()), limits: Limits::default() }).unwrap();
         image.id
     }
 
-    fn begin(&self, image: ImageId, id: UploadId) -> Result<Outcome, Refusal> {
+    pub(crate) fn begin(&self, image: ImageId, id: UploadId) -> Result<Outcome, Refusal> {
         self.run(Command::BeginUpload { image, upload: Upload { id, node: NODE }, at: AT })
     }
 
-    fn finish(&self, image: ImageId, upload: UploadId) -> Result<Outcome, Refusal> {
+    pub(crate) fn finish(&self, image: ImageId, upload: UploadId) -> Result<Outcome, Refusal> {
         self.run(Command::FinishUpload { image, upload, content: content(), at: AT })
     }
 
@@ -80,7 +80,7 @@ fn blank(id: ImageId) -> Image {
     }
 }
 
-fn content() -> Content {
+pub(crate) fn content() -> Content {
     Content {
         manifest: ManifestRoot(Digest::of(b"bytes")),
         size: 5,

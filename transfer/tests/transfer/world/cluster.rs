@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use peerglass_catalog::NodeId;
 use peerglass_catalog::keyspace::BoxFuture;
+use peerglass_catalog::{ManifestRoot, NodeId};
 use peerglass_transfer::{
-    Connection, OpenError, PeerError, Peers, Place, Transfer, TransferDisk, TransferSettings, Workers,
+    Connection, Keepers, OpenError, PeerError, Peers, Place, Since, Transfer, TransferDisk, TransferSettings,
+    Workers,
 };
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, ServerConfig, TransportConfig};
@@ -97,11 +99,19 @@ pub(crate) struct Known {
     network: Arc<Network>,
     endpoint: Endpoint,
     pub(crate) candidates: Mutex<Vec<NodeId>>,
+    /// Who is to keep every manifest; `None` where that cannot be known.
+    pub(crate) keepers: Mutex<Option<Keepers>>,
+    /// Whether no newest state can be had.
+    cut_off: AtomicBool,
     connections: tokio::sync::Mutex<BTreeMap<NodeId, quinn::Connection>>,
     tcp: Option<Tcp>,
 }
 
 impl Known {
+    pub(crate) fn cut_off(&self) {
+        self.cut_off.store(true, Ordering::Relaxed);
+    }
+
     /// Bytes that came over connections this node has opened.
     pub(crate) async fn received_bytes(&self) -> u64 {
         self.connections.lock().await.values().map(|connection| connection.stats().udp_rx.bytes).sum()
@@ -125,6 +135,16 @@ impl Peers for Known {
 
     fn place(&self, _: NodeId) -> Place {
         Place::default()
+    }
+
+    fn keepers(&self, _: ManifestRoot, since: Since) -> BoxFuture<'_, Option<Keepers>> {
+        let keepers = self.keepers.lock().unwrap().clone();
+        let late = |keepers: &Keepers| match since {
+            Since::Whenever => false,
+            Since::Entry(at) => at > keepers.at,
+            Since::Now => self.cut_off.load(Ordering::Relaxed),
+        };
+        Box::pin(std::future::ready(keepers.filter(|keepers| !late(keepers))))
     }
 
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {
@@ -177,6 +197,8 @@ impl Node {
             network: Arc::clone(network),
             endpoint: endpoint.clone(),
             candidates: Mutex::new(candidates.iter().copied().map(NodeId).collect()),
+            keepers: Mutex::new(Some(Keepers::default())),
+            cut_off: AtomicBool::new(false),
             connections: tokio::sync::Mutex::default(),
             tcp: network.tcp.as_ref().map(|addresses| Tcp::new(id, addresses)),
         });
