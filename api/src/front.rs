@@ -65,6 +65,9 @@ impl Front {
             Place::Document => json(StatusCode::OK, self.version_document(&request)),
             Place::Choice => json(StatusCode::MULTIPLE_CHOICES, self.version_document(&request)),
             Place::Root => self.signed_in(request, None, format, line).await,
+            Place::Metrics => {
+                self.signed_in(request, Some(Some(Uri::from_static("/metrics"))), format, line).await
+            }
             Place::Version(rest) => {
                 let target = target(rest, request.uri().query());
                 self.signed_in(request, Some(target), format, line).await

@@ -14,6 +14,7 @@ mod claimed;
 mod error;
 mod front;
 mod health;
+mod metrics;
 mod page;
 mod patch;
 mod policy;

@@ -21,6 +21,7 @@ use crate::api::Api;
 use crate::call::{Answer, Call};
 use crate::error::ApiError;
 use crate::front::Entry;
+use crate::metrics;
 use crate::policy::Rule;
 use crate::v2::{actions, cluster, image_data, images, info, pins, schemas, shares, tags};
 use crate::wire::BodyProblem;
@@ -61,6 +62,7 @@ enum Action {
     Stores,
     ImageSchema,
     ImagesSchema,
+    Metrics,
     ClusterStatus,
     IssueToken,
     PromoteMember,
@@ -110,6 +112,7 @@ const TABLE: &[Operation] = {
         on(Method::GET, "/v2/info/stores", NoBody, Rule::Anybody, Do::Stores),
         on(Method::GET, "/v2/schemas/image", NoBody, Rule::Anybody, Do::ImageSchema),
         on(Method::GET, "/v2/schemas/images", NoBody, Rule::Anybody, Do::ImagesSchema),
+        on(Method::GET, "/metrics", NoBody, Rule::GetCluster, Do::Metrics),
         on(Method::GET, "/v2/cluster", NoBody, Rule::GetCluster, Do::ClusterStatus),
         on(Method::POST, "/v2/cluster/tokens", Body, Rule::ManageCluster, Do::IssueToken),
         on(
@@ -159,6 +162,7 @@ fn perform(action: Action, call: Call, body: Body) -> Pin<Box<dyn Future<Output 
         Action::Stores => Box::pin(ready(info::stores(&call))),
         Action::ImageSchema => Box::pin(ready(schemas::image(&call))),
         Action::ImagesSchema => Box::pin(ready(schemas::images(&call))),
+        Action::Metrics => Box::pin(metrics::page(call)),
         Action::ClusterStatus => Box::pin(cluster::status(call)),
         Action::IssueToken => Box::pin(cluster::issue_token(call, body)),
         Action::PromoteMember => Box::pin(cluster::promote(call)),

@@ -18,6 +18,8 @@ pub(crate) enum Place<'a> {
     Choice,
     /// `/v2` without a slash after it.
     Root,
+    /// What a scraper reads, which is of no version.
+    Metrics,
     /// A version of the API; the rest of the path begins with `/`.
     Version(&'a str),
 }
@@ -26,7 +28,9 @@ pub(crate) enum Place<'a> {
 pub(crate) fn place<'a>(path: &'a str, headers: &HeaderMap) -> Place<'a> {
     let inner = path.strip_prefix('/').unwrap_or(path);
     let (first, rest) = inner.find('/').map_or((inner, ""), |at| inner.split_at(at));
-    if first == "versions" {
+    if path == "/metrics" {
+        Place::Metrics
+    } else if first == "versions" {
         Place::Document
     } else if is_version(first) {
         if rest.is_empty() { Place::Root } else { Place::Version(rest) }
@@ -79,6 +83,8 @@ mod tests {
         assert_eq!(place("/v2.0/images", &headers), Place::Version("/images"));
         assert_eq!(place("/v2.18/", &headers), Place::Version("/"));
         assert_eq!(place("/v2", &headers), Place::Root);
+        assert_eq!(place("/metrics", &headers), Place::Metrics);
+        assert_eq!(place("/v2/metrics", &headers), Place::Version("/metrics"));
         assert_eq!(place("/versions/x", &headers), Place::Document);
         for path in
             ["/", "", "//", "/v2.19/x", "/v2.99/images", "/v3", "/v1", "/v2.", "/v2.01/x", "/v2x/y", "/foo"]

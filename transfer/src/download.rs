@@ -174,8 +174,12 @@ async fn root_and_supply(
         Ok((blobs, root))
     };
     match transfer.workers.run(look).await.map_err(DownloadError::Disk)? {
-        Ok((blobs, root)) => Ok((blobs, root, Supply::new(Arc::clone(transfer), manifest))),
+        Ok((blobs, root)) => {
+            transfer.traffic.downloaded(true);
+            Ok((blobs, root, Supply::new(Arc::clone(transfer), manifest)))
+        }
         Err(lack @ (DownloadError::Missing(_) | DownloadError::Damaged { .. })) => {
+            transfer.traffic.downloaded(false);
             let (supply, root) = Supply::cold(Arc::clone(transfer), manifest, from, lack).await?;
             let mut blobs = BlobReader::new(transfer.store.clone());
             if let Some(progress) = supply.progress() {

@@ -117,6 +117,7 @@ impl Pass<'_> {
         };
         let (bytes, damaged) = work(self.transfer, read).await?;
         self.scrubbed.bytes += bytes;
+        self.transfer.traffic.scrubbed(bytes);
         self.scrubbed.damaged += damaged;
         sleep(Duration::from_secs_f64(bytes as f64 / self.bytes_per_s.max(1) as f64)).await;
         Ok(())

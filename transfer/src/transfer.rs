@@ -25,6 +25,7 @@ use crate::scrub::{self, Scrubbed};
 use crate::segment::Segments;
 use crate::settings::TransferSettings;
 use crate::store::Store;
+use crate::traffic::{Counts, Traffic};
 use crate::upload::{self, StoredImage, UploadOrder};
 use crate::workers::Workers;
 
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     /// The other nodes; `None` if there can be none.
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) pulls: Pulls,
+    pub(crate) traffic: Traffic,
     /// What is to be sent to peers.
     pub(crate) outbox: Outbox,
     /// Mebibytes of answers to peers that may be in memory.
@@ -122,6 +124,7 @@ impl Transfer {
             segments: Arc::default(),
             peers,
             pulls: Pulls::default(),
+            traffic: Traffic::default(),
             outbox: Outbox::default(),
             read_ahead: Semaphore::new(READ_AHEAD),
             tasks: StdMutex::default(),
@@ -212,7 +215,9 @@ impl Transfer {
     /// While the packs take more than `bytes_max`, let go of images that this node need not keep and that every node
     /// that is to keep them does keep, least recently used first, down to nine tenths of it.
     pub async fn evict(&self, bytes_max: u64) -> Result<Evicted, ReclaimError<StateUnknown>> {
-        reclaim::evict(&self.inner, bytes_max).await
+        let evicted = reclaim::evict(&self.inner, bytes_max).await?;
+        self.inner.traffic.evicted(evicted.bytes);
+        Ok(evicted)
     }
 
     /// Read the next image that is held, at this rate, and compare all of it with its names; `None` after the last
@@ -247,6 +252,11 @@ impl Transfer {
             downloads,
             pulls: self.inner.pulls.count(),
         }
+    }
+
+    /// What was done since the start.
+    pub fn counts(&self) -> Counts {
+        self.inner.traffic.counts()
     }
 
     /// Resolves when this node's disk can no longer be trusted with bytes: its index failed, by more than

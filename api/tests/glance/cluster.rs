@@ -130,3 +130,25 @@ async fn an_image_is_pinned_to_sites_that_there_are() {
     node.put_file(&image, "bytes").await.expect(204);
     assert_eq!(node.get(&path).await.expect(200).json()["copies"][0]["keeping"], "kept");
 }
+
+#[tokio::test]
+async fn a_scraper_reads_what_the_node_has_done() {
+    let node = node().await;
+    let image = node.create(json!({"disk_format": "raw", "container_format": "bare"})).await;
+    node.put_file(&image, "bytes").await.expect(204);
+    node.get(&format!("/v2/images/{image}/file")).await.expect(200);
+    let page = node.get("/metrics").await.expect(200);
+    assert!(page.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let page = String::from_utf8(page.body.to_vec()).unwrap();
+    for line in [
+        "peerglass_raft_is_leader 1",
+        "peerglass_raft_voters 1",
+        "peerglass_cache_hits_total 1",
+        "peerglass_swarm_received_bytes_total{scope=\"wan\"} 0",
+        "peerglass_uploads 0",
+        "# EOF",
+    ] {
+        assert!(page.lines().any(|said| said == line), "{line}:\n{page}");
+    }
+    node.send("POST", "/metrics", "").await.expect(405);
+}

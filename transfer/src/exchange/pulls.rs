@@ -235,6 +235,7 @@ async fn carry_out(
         _ = stopping.wait_for(|stopping| *stopping) => Err(pull::PullError::Stopped),
         outcome = pull::run(&transfer, root, followed, &pull, &says) => outcome,
     };
+    transfer.traffic.pulled(outcome.is_ok());
     let ended = outcome.map_err(|error| {
         tracing::warn!(manifest = %root.0, %error, "a manifest was not pulled");
         error.refusal()

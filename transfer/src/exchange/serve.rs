@@ -29,6 +29,7 @@ use crate::error::{DiskFailure, DownloadError};
 use crate::form::Parcel;
 use crate::segment::SEGMENT_BYTES;
 use crate::store::BlobReader;
+use crate::traffic::Distance;
 use crate::transfer::Inner;
 
 /// Mebibytes of answers in memory, of all connections.
@@ -232,7 +233,12 @@ impl Served<'_> {
         };
         let blobs =
             self.transfer.workers.run(read).await.map_err(ServeError::Disk)?.map_err(ServeError::Disk)?;
+        let count = blobs.iter().map(|bytes| bytes.len() as u64).sum();
         send_all(send, blobs.into_iter().filter(|bytes| !bytes.is_empty()).collect()).await?;
+        if let Some(peers) = &self.transfer.peers {
+            let distance = Distance::between(&peers.place(peers.me()), &peers.place(self.peer));
+            self.transfer.traffic.sent(distance, count);
+        }
         drop((here, anywhere));
         Ok(())
     }

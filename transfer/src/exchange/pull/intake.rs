@@ -31,6 +31,7 @@ use crate::pack::BlobKind;
 use crate::peers::Place;
 use crate::store::BlobReader;
 use crate::swarm::{Fetch, Plan, Setback};
+use crate::traffic::Distance;
 use crate::transfer::Inner;
 use crate::workers::Workers;
 
@@ -186,6 +187,7 @@ impl<'a> Intake<'a> {
     }
 
     fn ban(&mut self, node: NodeId, error: &AskError) {
+        self.transfer.traffic.banned();
         self.rounds.lost(node, error);
         self.followed.ban(node);
         self.plan.left_by(node);
@@ -286,6 +288,8 @@ impl<'a> Intake<'a> {
         let received: u64 = got.iter().flatten().map(|parcel| parcel.bytes.len() as u64).sum();
         if received > 0 {
             self.rounds.brought();
+            let distance = Distance::between(&self.here, &self.followed.place(from));
+            self.transfer.traffic.received(distance, received);
         }
         if piece < self.root.pages().len() {
             if let Some(Some(page)) = got.into_iter().next()
@@ -316,7 +320,12 @@ impl<'a> Intake<'a> {
                 }
             }
             Err(AskError::Busy) => self.plan.missed(piece, from, Setback::Busy, self.now()),
-            Err(error @ AskError::Breach(_)) => self.ban(from, &error),
+            Err(error @ AskError::Breach(_)) => {
+                if matches!(error, AskError::Breach(Breach::WrongBytes)) {
+                    self.transfer.traffic.hash_failed();
+                }
+                self.ban(from, &error);
+            }
             Err(error @ (AskError::Unreachable(_) | AskError::Silent | AskError::Lost(_))) => {
                 // Once for all that was asked of it.
                 if self.followed.link(from).is_some() {
