@@ -12,7 +12,7 @@ pub enum Mutation {
     AcknowledgedBeforeReplica,
     /// A node says that it holds what it has begun to fetch.
     HeldBeforeDurable,
-    /// A copy that need not be here is let go of without asking whether others have it.
+    /// A copy is let go of for want of room, whether or not this node is to keep it and others have it.
     LastCopyEvicted,
 }
 

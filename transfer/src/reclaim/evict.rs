@@ -129,6 +129,9 @@ impl Eviction<'_> {
 
     /// Whether a manifest need not be here, and all who keep it might say so.
     fn may_go(&self, keepers: &Keepers) -> bool {
+        if mutation::is(Mutation::LastCopyEvicted) {
+            return true;
+        }
         let all_answer = keepers.nodes.iter().all(|node| !self.silent.contains(node));
         !keepers.anybody
             && !keepers.nodes.is_empty()
@@ -145,10 +148,9 @@ impl Eviction<'_> {
         if !self.may_go(&keepers) {
             return Ok(());
         }
-        let said = if mutation::is(Mutation::LastCopyEvicted) {
-            Vec::new()
-        } else {
-            say_they_keep(self.transfer, root, &keepers).await
+        let said = match mutation::is(Mutation::LastCopyEvicted) {
+            true => Vec::new(),
+            false => say_they_keep(self.transfer, root, &keepers).await,
         };
         self.silent.extend(said.iter().filter(|(_, keeps)| keeps.is_none()).map(|(node, _)| *node));
         if !said.iter().all(|(_, keeps)| *keeps == Some(true)) {

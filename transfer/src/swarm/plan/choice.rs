@@ -16,6 +16,8 @@ const FLYING_PIECES_MIN: usize = 4;
 const LOOK_MAX: usize = 64;
 /// Pieces that a reader's cursor has in front of it.
 const CURSOR_WINDOW: usize = 4;
+/// What a node may have to send and count as having little: it is asked for the rarest it has.
+const LITTLE_BYTES: u64 = 1 << 20;
 /// How long a near node is idle before somebody asks it out of turn, and how much longer for each node that
 /// comes before that one.
 const RELAXED_AFTER: Duration = Duration::from_millis(300);
@@ -27,6 +29,8 @@ const DESPERATE_AFTER: Duration = Duration::from_secs(4);
 const DESPERATE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a reader waits for the node on duty.
 const READER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long it waits for a piece that is late before a second node is asked for it.
+const READER_PATIENCE_LATE: Duration = Duration::from_secs(4);
 
 impl Plan {
     /// The next piece to ask for. It counts as asked for until [`got`](Self::got) or [`missed`](Self::missed).
@@ -109,7 +113,9 @@ impl Plan {
                     return Some(Fetch { piece, from });
                 }
             }
-            if let Some(fetch) = self.instead_of_late(cursor.piece, now) {
+            if now.saturating_sub(cursor.since) > READER_PATIENCE_LATE
+                && let Some(fetch) = self.instead_of_late(cursor.piece, now)
+            {
                 return Some(fetch);
             }
         }
@@ -126,8 +132,20 @@ impl Plan {
         if !self.peers.values().any(|peer| peer.site == site && !peer.seed && peer.has_room(now)) {
             return None;
         }
-        let looked = self.open.iter().take(LOOK_MAX);
-        looked.copied().find_map(|(_, _, piece)| Some(Fetch { piece, from: self.near_holder(piece, now)? }))
+        let looked = self.open.iter().take(LOOK_MAX).copied();
+        let fetches =
+            looked.filter_map(|(_, _, piece)| Some(Fetch { piece, from: self.near_holder(piece, now)? }));
+        let mut least: Option<(u64, Fetch)> = None;
+        for fetch in fetches {
+            let cost = self.peers.get(&fetch.from).map_or(u64::MAX, Peer::cost);
+            if cost <= LITTLE_BYTES {
+                return Some(fetch);
+            }
+            if least.is_none_or(|(other, _)| cost < other) {
+                least = Some((cost, fetch));
+            }
+        }
+        least.map(|(_, fetch)| fetch)
     }
 
     /// What somebody else has not fetched of a near node that has nothing to do.
