@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One image to many nodes over slow links, against libtorrent in the same run.
 
-usage: swarm.py --binary PATH [--shapes 16,6+6,4+4+4] [--content random,raw-os,updated]
+usage: swarm.py --binary PATH [--shapes 16,6+6,4+4+4] [--content random,raw-os,updated] [--kill 0]
                 [--mbit 100] [--access-mbit 50] [--access-delay-ms 20] [--mib 512] [--rounds 3] [--folder DIR] [--verify]
 
 A shape is the number of nodes of each site; the first node of the first has the image. Every other node is asked for
@@ -11,6 +11,8 @@ With all nodes on one machine, its processors may be what is measured: how busy 
 
 Contents: `random` bytes; `raw-os`, a disk with this machine's files; `updated-in-place` and `updated-rebuilt`, both by
 `updated`: a next version of such a disk, of which nodes hold the version before (libtorrent's hold nothing).
+--kill N: so many of the nodes that fetch are killed at half of the ideal time; only the others are awaited. Other
+contents than random bytes may all be there by then, so they do not go with it.
 --verify: clients of nodes compare what they get while it comes, which costs processor time; peers' files are compared.
 """
 
@@ -21,6 +23,7 @@ import statistics
 import sys
 import tempfile
 import time
+from threading import Timer
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
 from images import CONTENTS  # noqa: E402
@@ -31,6 +34,7 @@ from watch import busy  # noqa: E402
 
 # A run ends after so many times the ideal, and counts as that.
 IDEALS_MAX = 6
+KILLED_AT = 0.5
 GIB = 1 << 30
 UPDATED = ["updated-in-place", "updated-rebuilt"]
 ROWS = (
@@ -48,7 +52,10 @@ class Shape:
         self.nodes, self.size = sum(self.counts), size
         slowest = min(options.mbit, options.access_mbit) if len(self.counts) > 1 else options.mbit
         self.ideal = size * 8 / (slowest * 1e6)
-        self.awaited = list(range(1, self.nodes))
+        # Every so manieth, so that they are of all sites and no more than one of them is a voter.
+        fetching = list(range(1, self.nodes))
+        self.killed = [fetching[at * len(fetching) // options.kill] for at in range(options.kill)]
+        self.awaited = [node for node in fetching if node not in self.killed]
 
 
 def begin(kind, options, sites, shape, versions, folder):
@@ -73,10 +80,15 @@ def begin(kind, options, sites, shape, versions, folder):
 def measured(taking_part, options, sites, shape):
     """What is measured while all fetch."""
     limit = shape.ideal * IDEALS_MAX
+    deaths = Timer(shape.ideal * KILLED_AT, lambda: [taking_part.processes[node].kill() for node in shape.killed])
     sites.count()
     all_before, used_before = busy()
     spent_before = taking_part.processor_seconds()
-    times = taking_part.fetch(limit, shape.awaited, options.verify)
+    deaths.start()
+    try:
+        times = taking_part.fetch(limit, shape.awaited, options.verify)
+    finally:
+        deaths.cancel()
     spent = taking_part.processor_seconds() - spent_before
     all_after, used_after = busy()
     sent, received, access = sites.passed()
@@ -117,10 +129,11 @@ def rows_of(content, options, folder):
                 runs.append(round_of(kind, options, shape, versions, f"{folder}/run"))
                 figures = ", ".join(f"{key} {value:.3f}" for key, value in runs[-1].items())
                 print(f"  {text}, {content}, {kind}: {figures}", flush=True)
+        killed = f", {options.kill} killed" if options.kill else ""
         for key, name in ROWS:
             if key != "access" or len(shape.counts) > 1:
                 ours, rival = (statistics.median(run[key] for run in said[kind]) for kind in said)
-                yield f"| {text} nodes, {content}: {name} | {ours:.2f} | {rival:.2f} |"
+                yield f"| {text} nodes, {content}{killed}: {name} | {ours:.2f} | {rival:.2f} |"
     shutil.rmtree(f"{folder}/seed")
 
 
@@ -130,6 +143,7 @@ def parsed():
     parser.add_argument("--binary", required=True)
     parser.add_argument("--shapes", default="16,6+6,4+4+4")
     parser.add_argument("--content", default="random")
+    parser.add_argument("--kill", type=int, default=0)
     parser.add_argument("--mbit", type=int, default=100)
     parser.add_argument("--access-mbit", type=int, default=50)
     parser.add_argument("--access-delay-ms", type=int, default=20)
@@ -141,6 +155,11 @@ def parsed():
     options.contents = [content for name in options.content.split(",") for content in (UPDATED if name == "updated" else [name])]
     if unknown := set(options.contents) - set(CONTENTS):
         parser.error(f"no such content: {', '.join(sorted(unknown))}")
+    if options.kill and options.contents != ["random"]:
+        parser.error("--kill goes with random content only")
+    fewest = min(sum(map(int, shape.split("+"))) for shape in options.shapes.split(","))
+    if not 0 <= options.kill <= (fewest - 1) // 2:
+        parser.error("at most half of the nodes that fetch can be killed")
     return options
 
 
