@@ -17,6 +17,7 @@ SETTINGS = "[cluster]\ncopies = 1\n[log]\nlevel = \"warn\"\n"
 RECORD = '{"disk_format":"raw","container_format":"bare"}'
 # What of its log is shown of a node that failed its client.
 LOG_LINES_SHOWN = 8
+READ_BYTES = 1 << 20
 
 
 class Nodes:
@@ -112,6 +113,27 @@ class Nodes:
         if client.returncode == 0 and said.split()[0] != self.digest:
             raise RuntimeError(f"Peerglass: wrong bytes: {said.split()[0]} where {self.digest} was uploaded")
         return client.returncode
+
+    def first_bytes(self, node, early, limit):
+        """One client of one node. Answers with when it had the first byte, `early` bytes, and all; in seconds since
+        `curl` began, by its own clock, so that starting it does not count."""
+        command = [*self._asking(node, f"v2/images/{self.image}/file"), "--no-buffer", "-m", f"{limit:.3f}",
+                   "-w", "%{stderr}%{time_starttransfer} %{time_total}"]
+        digest, size, early_at = hashlib.sha256(), 0, None
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as client:
+            while block := os.read(client.stdout.fileno(), READ_BYTES):
+                size += len(block)
+                if early_at is None and size >= early:
+                    early_at = time.monotonic()
+                digest.update(block)
+            first, whole = (float(word) for word in client.stderr.read().split())
+            begun = time.monotonic() - whole
+        if client.returncode != 0:
+            self.tell(node, f"curl says {client.returncode} after {whole:.1f} s and {size} bytes")
+            raise RuntimeError("a first byte was to be measured, and the download failed")
+        if digest.hexdigest() != self.digest:
+            raise RuntimeError(f"Peerglass: wrong bytes at node {node}")
+        return first, early_at - begun, whole
 
     def tell(self, node, what):
         """Say that a node failed its client, with the end of its log."""

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One image to many nodes over slow links, against libtorrent in the same run.
 
-usage: swarm.py --binary PATH [--shapes 16,6+6,4+4+4] [--content random,raw-os,updated] [--kill 0]
+usage: swarm.py --binary PATH [--shapes 16,6+6,4+4+4] [--content random,raw-os,updated] [--kill 0] [--first-byte]
                 [--mbit 100] [--access-mbit 50] [--access-delay-ms 20] [--mib 512] [--rounds 3] [--folder DIR] [--verify]
 
 A shape is the number of nodes of each site; the first node of the first has the image. Every other node is asked for
@@ -13,6 +13,7 @@ Contents: `random` bytes; `raw-os`, a disk with this machine's files; `updated-i
 `updated`: a next version of such a disk, of which nodes hold the version before (libtorrent's hold nothing).
 --kill N: so many of the nodes that fetch are killed at half of the ideal time; only the others are awaited. Other
 contents than random bytes may all be there by then, so they do not go with it.
+--first-byte: instead of shapes, how soon a node that has nothing answers its client.
 --verify: clients of nodes compare what they get while it comes, which costs processor time; peers' files are compared.
 """
 
@@ -26,6 +27,7 @@ import time
 from threading import Timer
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
+import first_byte  # noqa: E402
 from images import CONTENTS  # noqa: E402
 from nodes import Nodes  # noqa: E402
 from peers import Peers  # noqa: E402
@@ -144,6 +146,7 @@ def parsed():
     parser.add_argument("--shapes", default="16,6+6,4+4+4")
     parser.add_argument("--content", default="random")
     parser.add_argument("--kill", type=int, default=0)
+    parser.add_argument("--first-byte", action="store_true")
     parser.add_argument("--mbit", type=int, default=100)
     parser.add_argument("--access-mbit", type=int, default=50)
     parser.add_argument("--access-delay-ms", type=int, default=20)
@@ -168,11 +171,15 @@ def main():
     folder = tempfile.mkdtemp(prefix="peerglass-swarm.", dir=options.folder)
     rows = []
     try:
-        for content in options.contents:
-            rows += rows_of(content, options, folder)
+        if options.first_byte:
+            rows += first_byte.rows_of(options, folder)
+        else:
+            for content in options.contents:
+                rows += rows_of(content, options, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    print(f"\n{time.strftime('%Y-%m-%d')}, {options.mib} MiB, {options.mbit} Mbit/s a node, {options.access_mbit} Mbit/s a site\n")
+    mib = first_byte.MIB if options.first_byte else options.mib
+    print(f"\n{time.strftime('%Y-%m-%d')}, {mib} MiB, {options.mbit} Mbit/s a node, {options.access_mbit} Mbit/s a site\n")
     print("| Figure | Peerglass | libtorrent |\n| --- | --- | --- |")
     print("\n".join(rows))
 
