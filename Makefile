@@ -65,6 +65,6 @@ bench: ## ratios against nginx, openssl, b3sum and etcd, side by side in one run
 	@$(CARGO) build --quiet --release $(LOCKED) -p peerglass-simulations --bin load
 	@binary=$$($(CARGO) --binary) && python3 deploy/bench/bench.py --binary "$$binary" $(ARGS)
 
-bench-swarm: ## one image to many nodes over slow links, against libtorrent (root; ARGS="--shapes 16,6+6"; about 25 minutes)
+bench-swarm: ## one image to many nodes over slow links, against libtorrent (root; ARGS="--content raw-os"; about 25 minutes)
 	@deploy/build/debian.sh chaos swarm
 	@binary=$$($(CARGO) --binary) && python3 deploy/bench/swarm.py --binary "$$binary" $(ARGS)

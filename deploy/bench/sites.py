@@ -77,24 +77,24 @@ class Sites:
         return ("nsenter", f"--net=/run/netns/{self.name(node)}", "setpriv", "--pdeathsig", "KILL", "--")
 
     def count(self):
-        """Remember what has been sent until now."""
-        self.counted = self._sent()
+        """Remember what has passed until now."""
+        self.counted = self._passed()
 
-    def sent(self):
-        """Bytes sent since: by each node, and out of each site."""
-        now = self._sent()
-        since = {link: now[link] - before for link, before in self.counted.items()}
-        nodes = [since[node] for node in range(len(self.site_of))]
-        return nodes, [since[link] for link in sorted(link for link in since if isinstance(link, str))]
+    def passed(self):
+        """Bytes since: sent by each node, received by each node, and sent out of each site if there are several."""
+        since = {link: now - self.counted[link] for link, now in self._passed().items()}
+        nodes, sites = range(len(self.site_of)), sorted(set(self.site_of))
+        return ([since["sent", node] for node in nodes], [since["received", node] for node in nodes],
+                [since["out", site] for site in sites if len(sites) > 1])
 
-    def _sent(self):
-        def counter(namespace, link):
-            path = f"/sys/class/net/{link}/statistics/tx_bytes"
-            return int(run("ip", "netns", "exec", namespace, "cat", path))
-        sent = {node: counter(self.name(node), "eth0") for node in range(len(self.site_of))}
+    def _passed(self):
+        passed = {}
+        for node in range(len(self.site_of)):
+            passed["sent", node], passed["received", node] = counters(self.name(node), "eth0")
         if len(set(self.site_of)) > 1:
-            sent |= {f"up{site}": counter(self.switch, f"up{site}") for site in sorted(set(self.site_of))}
-        return sent
+            for site in set(self.site_of):
+                passed["out", site] = counters(self.switch, f"up{site}")[0]
+        return passed
 
     def _inside(self, *command):
         run("ip", "netns", "exec", self.switch, *command)
@@ -104,6 +104,13 @@ class Sites:
         for name in [self.switch] + [self.name(node) for node in range(len(self.site_of))]:
             if os.path.exists(f"/run/netns/{name}"):
                 run("ip", "netns", "del", name)
+
+
+def counters(namespace, link):
+    """What a link has sent and received, in bytes."""
+    paths = (f"/sys/class/net/{link}/statistics/{way}_bytes" for way in ("tx", "rx"))
+    sent, received = run("ip", "netns", "exec", namespace, "cat", *paths).split()
+    return int(sent), int(received)
 
 
 def shape(namespace, link, mbit):

@@ -1,229 +1,187 @@
 #!/usr/bin/env python3
 """One image to many nodes over slow links, against libtorrent in the same run.
 
-usage: swarm.py --binary PATH [--shapes 16,6+6,4+4+4] [--mbit 100] [--access-mbit 50] [--access-delay-ms 20]
-                [--mib 512] [--rounds 3] [--folder DIR]
+usage: swarm.py --binary PATH [--shapes 16,6+6,4+4+4] [--content random,raw-os,updated] [--kill 0] [--first-byte]
+                [--mbit 100] [--access-mbit 50] [--access-delay-ms 20] [--mib 512] [--rounds 3] [--folder DIR] [--verify]
 
 A shape is the number of nodes of each site; the first node of the first has the image. Every other node is asked for
 it at once, by `curl`, while it has nothing of it. Rounds alternate; medians. "Ideal" is the size over the slowest link
 that every byte has to cross. Files are in memory (--folder, default /dev/shm: nodes x size). Needs root.
 With all nodes on one machine, its processors may be what is measured: how busy they were is printed.
+
+Contents: `random` bytes; `raw-os`, a disk with this machine's files; `updated-in-place` and `updated-rebuilt`, both by
+`updated`: a next version of such a disk, of which nodes hold the version before (libtorrent's hold nothing).
+--kill N: so many of the nodes that fetch are killed at half of the ideal time; only the others are awaited. Other
+contents than random bytes may all be there by then, so they do not go with it.
+--first-byte: instead of shapes, how soon a node that has nothing answers its client.
+--verify: clients of nodes compare what they get while it comes, which costs processor time; peers' files are compared.
 """
 
 import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from threading import Timer
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
+import first_byte  # noqa: E402
+from images import CONTENTS  # noqa: E402
+from nodes import Nodes  # noqa: E402
+from peers import Peers  # noqa: E402
 from sites import Sites  # noqa: E402
+from watch import busy  # noqa: E402
 
-HERE = Path(__file__).resolve().parent
-BLOCK_BYTES = 4 << 20
-READY_SECONDS_MAX = 120
-JOIN_TRIES = 20
 # A run ends after so many times the ideal, and counts as that.
 IDEALS_MAX = 6
+KILLED_AT = 0.5
+GIB = 1 << 30
+UPDATED = ["updated-in-place", "updated-rebuilt"]
+ROWS = (
+    ("ratio", "last node / ideal"), ("seed", "copies the seed sent"), ("access", "copies out of the busiest site"),
+    ("received", "most that a node received / size"), ("cost", "processor seconds / GiB received"),
+    ("delivery", "processor seconds / GiB delivered"), ("busy", "processors busy"),
+)
 
 
-def wait_for(holds, seconds, what):
-    """Wait for something to become true."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{what}: not within {seconds} s")
-        time.sleep(0.05)
+class Shape:
+    """Nodes in sites, and what a run with them is measured by."""
+
+    def __init__(self, text, options, size):
+        self.text, self.counts = text, [int(count) for count in text.split("+")]
+        self.nodes, self.size = sum(self.counts), size
+        slowest = min(options.mbit, options.access_mbit) if len(self.counts) > 1 else options.mbit
+        self.ideal = size * 8 / (slowest * 1e6)
+        # Every so manieth, so that they are of all sites and no more than one of them is a voter.
+        fetching = list(range(1, self.nodes))
+        self.killed = [fetching[at * len(fetching) // options.kill] for at in range(options.kill)]
+        self.awaited = [node for node in fetching if node not in self.killed]
 
 
-def busy():
-    """Processor time of this machine, and how much of it was used."""
-    with open("/proc/stat", encoding="ascii") as stat:
-        ticks = [int(word) for word in stat.readline().split()[1:6]]
-    return sum(ticks), sum(ticks[:3])
+def begin(kind, options, sites, shape, versions, folder):
+    """Start what takes part in a run, all of it ready to fetch."""
+    before, image = versions
+    if kind == "libtorrent":
+        return Peers(sites, folder, image, shape.nodes)
+    nodes = Nodes(sites, folder, shape.nodes, options.binary)
+    try:
+        if before is not None:
+            nodes.put(before)
+            limit = shape.ideal * IDEALS_MAX
+            if limit in nodes.fetch(limit, range(1, shape.nodes), options.verify):
+                raise RuntimeError("a node could not fetch the version before")
+        nodes.put(image)
+    except BaseException:
+        nodes.end()
+        raise
+    return nodes
 
 
-class Peers:
-    """Peers of libtorrent."""
-
-    def __init__(self, sites, folder, image, count):
-        self.folder, self.processes = folder, []
-        os.makedirs(folder, exist_ok=True)
-        torrent = f"{folder}/torrent"
-        subprocess.run(("/usr/bin/python3", HERE / "torrent.py", "make", image, torrent), check=True)
-        addresses = ",".join(sites.address(node) for node in range(count))
-        for node in range(count):
-            data = os.path.dirname(image) if node == 0 else f"{folder}/{node}"
-            os.makedirs(data, exist_ok=True)
-            command = [*sites.within(node), "/usr/bin/python3", str(HERE / "torrent.py"), "peer", torrent, data,
-                       addresses, str(node), folder, *(["--seed"] if node == 0 else [])]
-            self.processes.append(subprocess.Popen(command))
-        self.count = count
-        wait_for(lambda: all(os.path.exists(f"{folder}/ready.{node}") for node in range(count)),
-                 READY_SECONDS_MAX, "libtorrent is ready")
-
-    def fetch(self, limit):
-        """Let all fetch. Answers with when each had it, in seconds."""
-        begun = time.monotonic()
-        Path(f"{self.folder}/go").touch()
-        wanted = [f"{self.folder}/done.{node}" for node in range(1, self.count)]
-        try:
-            wait_for(lambda: all(map(os.path.exists, wanted)), limit, "all peers have it")
-        except RuntimeError:
-            return [limit] * len(wanted)
-        return [float(Path(path).read_text(encoding="ascii")) - begun for path in wanted]
-
-    def end(self):
-        """End all."""
-        Path(f"{self.folder}/stop").touch()
-        for process in self.processes:
-            process.wait(30)
+def measured(taking_part, options, sites, shape):
+    """What is measured while all fetch."""
+    limit = shape.ideal * IDEALS_MAX
+    deaths = Timer(shape.ideal * KILLED_AT, lambda: [taking_part.processes[node].kill() for node in shape.killed])
+    sites.count()
+    all_before, used_before = busy()
+    spent_before = taking_part.processor_seconds()
+    deaths.start()
+    try:
+        times = taking_part.fetch(limit, shape.awaited, options.verify)
+    finally:
+        deaths.cancel()
+    spent = taking_part.processor_seconds() - spent_before
+    all_after, used_after = busy()
+    sent, received, access = sites.passed()
+    return {
+        "ratio": max(times) / shape.ideal, "seed": sent[0] / shape.size, "access": max(access, default=0) / shape.size,
+        "received": max(received[node] for node in shape.awaited) / shape.size,
+        "cost": spent / (sum(received) / GIB), "delivery": spent / (shape.size * len(shape.awaited) / GIB),
+        "busy": (used_after - used_before) / (all_after - all_before),
+    }
 
 
-class Nodes:
-    """Peerglass nodes, of which the first has the image."""
-
-    def __init__(self, sites, folder, image, count, binary):
-        self.sites, self.binary, self.processes, self.count = sites, binary, [], count
-        os.makedirs(folder, exist_ok=True)
-        self.settings = f"{folder}/settings.toml"
-        Path(self.settings).write_text("[cluster]\ncopies = 1\n[log]\nlevel = \"warn\"\n", encoding="ascii")
-        self.where = [["--data-dir", f"{folder}/{node}", "--listen", "127.0.0.1:9292", "--peer-listen",
-                       f"{sites.address(node)}:9293", "--config", self.settings] for node in range(count)]
-        self.run(0, "cluster", "init", *self.where[0], "--site", "site0")
-        self.serve(0, folder)
-        for node in range(1, count):
-            site = f"site{sites.site_of[node]}"
-            token = self.run(0, "cluster", "token", "--role", "voter" if node < 3 else "learner", "--site", site).strip()
-            self.join(node, token)
-            self.serve(node, folder)
-        record = '{"disk_format":"raw","container_format":"bare"}'
-        made = self.curl(0, "v2/images", "-H", "Content-Type: application/json", "-d", record)
-        self.image = made.split('"id":"')[1].split('"')[0]
-        self.curl(0, f"v2/images/{self.image}/file", "-T", image, "-H", "Content-Type: application/octet-stream")
-        for node in range(1, count):
-            wait_for(lambda: '"active"' in self.curl(node, f"v2/images/{self.image}"), READY_SECONDS_MAX, "it is active")
-
-    def run(self, node, *words):
-        """A command of the program, at a node."""
-        done = subprocess.run([*self.sites.within(node), self.binary, *words], capture_output=True, text=True)
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
-        return done.stdout
-
-    def join(self, node, token):
-        """Join, again while another one is joining."""
-        for left in reversed(range(JOIN_TRIES)):
-            try:
-                return self.run(node, "cluster", "join", token, *self.where[node])
-            except RuntimeError:
-                if left == 0:
-                    raise
-                time.sleep(0.2)
-
-    def serve(self, node, folder):
-        """Start a node."""
-        with open(f"{folder}/{node}.log", "wb") as log:
-            command = [*self.sites.within(node), self.binary, "serve", *self.where[node]]
-            self.processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
-        wait_for(lambda: self.curl(node, "healthcheck", check=False) is not None, READY_SECONDS_MAX, "a node is ready")
-
-    def curl(self, node, path, *words, check=True):
-        """Ask a node's API."""
-        command = [*self.sites.within(node), "curl", "-sf", f"http://127.0.0.1:9292/{path}", *words]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if check and done.returncode != 0:
-            raise RuntimeError(f"{path} at node {node}: curl says {done.returncode}")
-        return done.stdout if done.returncode == 0 else None
-
-    def fetch(self, limit):
-        """Have a client ask each node. Answers with when each client had all of it, in seconds."""
-        begun = time.monotonic()
-
-        def one(node):
-            command = [*self.sites.within(node), "curl", "-sf", "-m", str(limit), "-o", "/dev/null",
-                       f"http://127.0.0.1:9292/v2/images/{self.image}/file"]
-            return time.monotonic() - begun if subprocess.run(command).returncode == 0 else limit
-
-        with ThreadPoolExecutor(self.count) as pool:
-            return list(pool.map(one, range(1, self.count)))
-
-    def end(self):
-        """End all."""
-        for process in self.processes:
-            process.kill()
-        for process in self.processes:
-            process.wait(30)
-
-
-def round_of(kind, options, counts, image, folder):
-    """One run of one kind. Answers with last over ideal, copies the seed sent, copies out of each site, how busy."""
-    sites = Sites(counts, options.mbit, options.access_mbit, options.access_delay_ms)
-    size = options.mib << 20
-    slowest = min(options.mbit, options.access_mbit) if len(counts) > 1 else options.mbit
-    ideal = size * 8 / (slowest * 1e6)
-    peers = None
+def round_of(kind, options, shape, versions, folder):
+    """One run of one kind. Answers with what was measured, by the names of ROWS."""
+    sites = Sites(shape.counts, options.mbit, options.access_mbit, options.access_delay_ms)
+    taking_part = None
     try:
         delay = sites.build()
-        if len(counts) > 1 and delay != options.access_delay_ms:
+        if len(shape.counts) > 1 and delay != options.access_delay_ms:
             print("  no netem in this kernel: sites are at no distance", flush=True)
-        peers = (Peers(sites, folder, image, sum(counts)) if kind == "libtorrent"
-                 else Nodes(sites, folder, image, sum(counts), options.binary))
-        sites.count()
-        all_before, used_before = busy()
-        times = peers.fetch(ideal * IDEALS_MAX)
-        all_after, used_after = busy()
-        nodes, access = sites.sent()
-        return {"ratio": max(times) / ideal, "seed": nodes[0] / size, "access": max(access, default=0) / size,
-                "busy": (used_after - used_before) / (all_after - all_before)}
+        taking_part = begin(kind, options, sites, shape, versions, folder)
+        return measured(taking_part, options, sites, shape)
     finally:
-        if peers is not None:
-            peers.end()
+        if taking_part is not None:
+            taking_part.end()
         sites.remove()
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def main():
+def rows_of(content, options, folder):
+    """All shapes with one content. Yields rows of the table."""
+    os.makedirs(f"{folder}/seed")
+    versions = CONTENTS[content](f"{folder}/seed", options.mib)
+    for text in options.shapes.split(","):
+        shape = Shape(text, options, os.path.getsize(versions[1]))
+        said = {"Peerglass": [], "libtorrent": []}
+        for _ in range(options.rounds):
+            for kind, runs in said.items():
+                runs.append(round_of(kind, options, shape, versions, f"{folder}/run"))
+                figures = ", ".join(f"{key} {value:.3f}" for key, value in runs[-1].items())
+                print(f"  {text}, {content}, {kind}: {figures}", flush=True)
+        killed = f", {options.kill} killed" if options.kill else ""
+        for key, name in ROWS:
+            if key != "access" or len(shape.counts) > 1:
+                ours, rival = (statistics.median(run[key] for run in said[kind]) for kind in said)
+                yield f"| {text} nodes, {content}{killed}: {name} | {ours:.2f} | {rival:.2f} |"
+    shutil.rmtree(f"{folder}/seed")
+
+
+def parsed():
+    """The options, checked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--binary", required=True)
     parser.add_argument("--shapes", default="16,6+6,4+4+4")
+    parser.add_argument("--content", default="random")
+    parser.add_argument("--kill", type=int, default=0)
+    parser.add_argument("--first-byte", action="store_true")
     parser.add_argument("--mbit", type=int, default=100)
     parser.add_argument("--access-mbit", type=int, default=50)
     parser.add_argument("--access-delay-ms", type=int, default=20)
     parser.add_argument("--mib", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--folder", default="/dev/shm")
+    parser.add_argument("--verify", action="store_true")
     options = parser.parse_args()
+    options.contents = [content for name in options.content.split(",") for content in (UPDATED if name == "updated" else [name])]
+    if unknown := set(options.contents) - set(CONTENTS):
+        parser.error(f"no such content: {', '.join(sorted(unknown))}")
+    if options.kill and options.contents != ["random"]:
+        parser.error("--kill goes with random content only")
+    fewest = min(sum(map(int, shape.split("+"))) for shape in options.shapes.split(","))
+    if not 0 <= options.kill <= (fewest - 1) // 2:
+        parser.error("at most half of the nodes that fetch can be killed")
+    return options
+
+
+def main():
+    options = parsed()
     folder = tempfile.mkdtemp(prefix="peerglass-swarm.", dir=options.folder)
+    rows = []
     try:
-        os.makedirs(f"{folder}/seed")
-        image = f"{folder}/seed/image"
-        with open(image, "wb") as out:
-            for _ in range(0, options.mib << 20, BLOCK_BYTES):
-                out.write(os.urandom(BLOCK_BYTES))
-        rows = []
-        for shape in options.shapes.split(","):
-            counts = [int(count) for count in shape.split("+")]
-            said = {"Peerglass": [], "libtorrent": []}
-            for _ in range(options.rounds):
-                for kind, runs in said.items():
-                    runs.append(round_of(kind, options, counts, image, f"{folder}/run"))
-                    print(f"  {shape} {kind}: " + ", ".join(f"{key} {value:.3f}" for key, value in runs[-1].items()), flush=True)
-            for key, name in (("ratio", "last node / ideal"), ("seed", "copies the seed sent"),
-                              ("access", "copies out of the busiest site"), ("busy", "processors busy")):
-                if key != "access" or len(counts) > 1:
-                    ours, rival = (statistics.median(run[key] for run in said[kind]) for kind in said)
-                    rows.append(f"| {shape} nodes: {name} | {ours:.2f} | {rival:.2f} |")
-        print(f"\n{time.strftime('%Y-%m-%d')}, {options.mib} MiB, {options.mbit} Mbit/s a node, {options.access_mbit} Mbit/s a site\n")
-        print("| Figure | Peerglass | libtorrent |\n| --- | --- | --- |")
-        print("\n".join(rows))
+        if options.first_byte:
+            rows += first_byte.rows_of(options, folder)
+        else:
+            for content in options.contents:
+                rows += rows_of(content, options, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    mib = first_byte.MIB if options.first_byte else options.mib
+    print(f"\n{time.strftime('%Y-%m-%d')}, {mib} MiB, {options.mbit} Mbit/s a node, {options.access_mbit} Mbit/s a site\n")
+    print("| Figure | Peerglass | libtorrent |\n| --- | --- | --- |")
+    print("\n".join(rows))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ packages_of() {
         lab)     echo curl:curl jq:jq apache2-utils:htpasswd python3:python3 util-linux:flock ;;
         chaos)   echo iproute2:ip nftables:nft util-linux:nsenter util-linux:setpriv mount:mount python3:python3 ;;
         bench)   echo nginx-light:nginx wrk:wrk b3sum:b3sum openssl:openssl curl:curl python3:python3 etcd-server:etcd ;;
-        swarm)   echo python3-libtorrent:has_libtorrent curl:curl iproute2:tc ;;
+        swarm)   echo python3-libtorrent:has_libtorrent curl:curl iproute2:tc e2fsprogs:mkfs.ext4 ;;
         *)       echo "debian.sh: no such set: $1" >&2; exit 2 ;;
     esac
 }
