@@ -7,6 +7,9 @@
 //!
 //! * There is a walk at the start, whenever the nodes, their marks or the pins have changed, and every
 //!   [`WALK_EVERY`]. One that was not complete is repeated after [`RETRY_AFTER`].
+//! * When it was learnt that something held here is lost or damaged, the next walk looks into every image, and not only
+//!   whether it was held once.
+//! * A disk without room ends the fetching of a walk, and the next one waits [`WALK_EVERY`].
 //! * A change of the catalog starts one as well, as often as looking costs at most a hundredth of the time.
 //! * At most [`FETCHES_MAX`] images are fetched at once, of the six that may be, so that there are places for
 //!   what clients wait for.
@@ -59,16 +62,23 @@ struct Walked {
     /// What looking took, without what was fetched.
     cost: Duration,
     complete: bool,
+    /// There was no room.
+    full: bool,
+    /// What was lost here by the time it began.
+    losses: u64,
 }
 
 impl Walked {
-    fn is_due_again(&self, now: &Seen, applied: u64) -> bool {
-        let pause = (self.cost * CHANGE_PAUSE_COSTS).clamp(CHANGE_PAUSE_MIN, WALK_EVERY);
+    fn is_due_again(&self, now: &Seen, applied: u64, losses: u64) -> bool {
         let since = self.ended.elapsed();
+        if self.full {
+            return since >= WALK_EVERY;
+        }
+        let pause = (self.cost * CHANGE_PAUSE_COSTS).clamp(CHANGE_PAUSE_MIN, WALK_EVERY);
         *now != self.seen
             || since >= WALK_EVERY
             || !self.complete && since >= RETRY_AFTER
-            || applied != self.applied && since >= pause
+            || (applied != self.applied || losses != self.losses) && since >= pause
     }
 }
 
@@ -91,13 +101,17 @@ impl Keeping {
             // While a snapshot is installed there is nothing to see.
             let Ok(seen) = self.look() else { continue };
             let applied = *self.consensus.applied().borrow();
-            if walked.as_ref().is_none_or(|walked| walked.is_due_again(&seen, applied)) {
-                let mut walk = Walk { keeping: self, seen, cost: Duration::ZERO, missing: 0 };
+            let losses = self.transfer.losses();
+            if walked.as_ref().is_none_or(|walked| walked.is_due_again(&seen, applied, losses)) {
+                let thorough = losses != walked.as_ref().map_or(0, |walked| walked.losses);
+                let went_by = seen.clone();
+                let mut walk =
+                    Walk { keeping: self, seen, thorough, cost: Duration::ZERO, missing: 0, full: false };
                 let through = walk.go().await;
                 if let Err(error) = &through {
                     tracing::debug!(%error, "a walk through the images broke off");
                 }
-                let Walk { seen, cost, missing, .. } = walk;
+                let Walk { cost, missing, full, .. } = walk;
                 if missing > 0 {
                     tracing::warn!(
                         images = missing,
@@ -105,7 +119,8 @@ impl Keeping {
                     );
                 }
                 let complete = through.is_ok() && missing == 0;
-                walked = Some(Walked { seen, applied, ended: Instant::now(), cost, complete });
+                let (seen, ended) = (went_by, Instant::now());
+                walked = Some(Walked { seen, applied, ended, cost, complete, full, losses });
             }
         }
     }
@@ -115,32 +130,34 @@ impl Keeping {
         Ok(Seen { layout, pin_changes })
     }
 
-    /// Whether it is here now.
-    async fn fetch(&self, root: ManifestRoot) -> bool {
-        match self.transfer.fetch(root).await {
-            Ok(()) => {
-                tracing::info!(manifest = %root.0, "fetched an image that this node is to keep");
-                true
-            }
+    /// Have it here, if it is not.
+    async fn fetch(&self, root: ManifestRoot) -> Result<(), FetchError> {
+        let fetched = self.transfer.fetch(root).await;
+        match &fetched {
+            Ok(()) => tracing::debug!(manifest = %root.0, "this node has an image that it is to keep"),
             // Deleted meanwhile, or on nodes that are not there: the next walk knows more.
-            Err(FetchError::NoSource | FetchError::Busy | FetchError::Stopped) => false,
+            Err(FetchError::NoSource | FetchError::Busy | FetchError::Stopped) => {}
             Err(error @ (FetchError::Full | FetchError::Failed)) => {
                 tracing::warn!(%error, manifest = %root.0, "cannot keep an image that this node is to keep");
-                false
             }
         }
+        fetched
     }
 }
 
 struct Walk<'a> {
     keeping: &'a Keeping,
     seen: Seen,
+    /// Whether to look into what is held.
+    thorough: bool,
     cost: Duration,
     missing: u64,
+    full: bool,
 }
 
 impl Walk<'_> {
-    /// Go through all images, or until what the walk goes by is not so any more.
+    /// Go through all images, or until there is no room for one. What the walk goes by may change meanwhile: it goes
+    /// on by that, and another one is due.
     async fn go(&mut self) -> Result<(), ConsensusError> {
         let mut after = None;
         loop {
@@ -151,11 +168,14 @@ impl Walk<'_> {
             let mut fetches =
                 stream::iter(lacking).map(|root| self.keeping.fetch(root)).buffer_unordered(FETCHES_MAX);
             while let Some(fetched) = fetches.next().await {
-                self.missing += u64::from(!fetched);
-                if self.keeping.look()? != self.seen {
-                    return Ok(()); // the next walk begins at once, and finds what is here by now
+                self.missing += u64::from(fetched.is_err());
+                if fetched == Err(FetchError::Full) {
+                    self.full = true;
+                    return Ok(());
                 }
             }
+            drop(fetches);
+            self.seen = self.keeping.look()?;
             let Some(last) = last else { return Ok(()) };
             after = Some(last);
         }
@@ -174,7 +194,7 @@ impl Walk<'_> {
         let me = self.keeping.consensus.node();
         let keeps = self.seen.layout.keepers(&kept.manifest, &kept.pins).contains(&me);
         // An index that cannot be read ends the node elsewhere.
-        let lacks = keeps && !self.keeping.transfer.holds(kept.manifest).unwrap_or(true);
+        let lacks = keeps && (self.thorough || !self.keeping.transfer.holds(kept.manifest).unwrap_or(true));
         lacks.then_some(kept.manifest)
     }
 }

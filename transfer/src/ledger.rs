@@ -58,6 +58,7 @@ struct State {
     /// Manifests that may be let go, each by the number of its question. A guard takes one out.
     questioned: BTreeMap<ManifestRoot, u64>,
     questions: u64,
+    losses: u64,
     next_pack: u64,
     totals: Totals,
     uploads: usize,
@@ -75,6 +76,7 @@ impl State {
             guards: BTreeMap::new(),
             questioned: BTreeMap::new(),
             questions: 0,
+            losses: 0,
             next_pack,
             totals: Totals::default(),
             uploads: 0,
@@ -207,12 +209,18 @@ impl Ledger {
 
     /// Remember that a blob's bytes are not what they should be.
     pub(crate) fn quarantine(&self, digest: &Digest, place: Place) -> Result<(), Fault> {
-        let _state = self.locked();
+        let mut state = self.locked();
+        state.losses += 1;
         let mut working = Working::new(&*self.index);
         if let Some(blob) = working.blob(digest)?.filter(|blob| blob.place == Some(place) && !blob.damaged) {
             working.put_blob(digest, Some(&blob), &Blob { damaged: true, ..blob });
         }
         working.write()
+    }
+
+    /// How often it was learnt that something held is lost or damaged, since the start.
+    pub(crate) fn losses(&self) -> u64 {
+        self.locked().losses
     }
 
     /// Remove the blobs nobody names or relies on. Answers with how many.
@@ -248,6 +256,7 @@ impl Ledger {
 
     /// Forget that `lost` packs ever were: what was in them is missing from now on.
     pub(crate) fn forget_lost(&self, lost: &BTreeSet<PackId>) -> Result<(), Fault> {
+        self.locked().losses += 1;
         let mut after = None;
         loop {
             let blobs = index::blobs_after(&*self.index, after.as_ref(), ROWS_PER_BATCH)?;

@@ -207,6 +207,12 @@ impl Transfer {
         Ok(self.inner.store.ledger.holds_whole(&manifest)?)
     }
 
+    /// How often it was learnt, since the start, that something held here is lost or damaged: images that are
+    /// [held](Self::holds) may lack some of it then, until they are [fetched](Self::fetch) again.
+    pub fn losses(&self) -> u64 {
+        self.inner.store.ledger.losses()
+    }
+
     /// Who is to keep an image, as this node knows it, however old that is; `None` if it cannot tell.
     pub async fn keepers(&self, manifest: ManifestRoot) -> Option<Keepers> {
         self.inner.peers.as_ref()?.keepers(manifest, Since::Whenever).await

@@ -8,7 +8,7 @@
 //!   refused is logged, but not more often than once a second.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use quinn::{Connection, Incoming, VarInt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsStream;
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,11 @@ const UNPROVEN_PER_ADDRESS_MAX: usize = 16;
 const HANDSHAKES_MAX: usize = 1_024;
 /// Connections open from one address, handshakes included.
 const CONNECTIONS_PER_ADDRESS_MAX: usize = 64;
+/// The same over TCP.
+const TCP_HANDSHAKES_MAX: usize = 128;
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+const TCP_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Nodes that may be at the door at once, from everywhere and from one address.
 const JOINING_MAX: usize = 64;
 const JOINING_PER_ADDRESS_MAX: usize = 4;
@@ -63,6 +66,8 @@ pub(crate) struct Doors {
 #[derive(Default)]
 struct Counts {
     handshakes: usize,
+    /// Those over TCP apart, where silence costs a stranger nothing: Raft has its places to itself.
+    tcp_handshakes: usize,
     joining: usize,
     joining_by_address: BTreeMap<IpAddr, usize>,
     by_address: BTreeMap<IpAddr, usize>,
@@ -78,11 +83,18 @@ struct Tally {
     deciding: Arc<Semaphore>,
 }
 
+/// The next connection over TCP, after a pause if one is due.
+async fn accept_tcp(port: &PeerPort, not_before: Instant) -> std::io::Result<(TcpStream, SocketAddr)> {
+    sleep_until(not_before).await;
+    port.accept_tcp().await
+}
+
 impl Doors {
     /// Accept connections until `stop`, then close them all.
     pub(crate) async fn run(self, port: PeerPort, stop: CancellationToken) {
         let tally = Tally { counts: Arc::default(), deciding: Arc::new(Semaphore::new(DECIDING_MAX)) };
         let mut connections = JoinSet::new();
+        let mut tcp_not_before = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -92,12 +104,14 @@ impl Doors {
                     Some(incoming) => self.take(incoming, &tally, &mut connections),
                     None => break,
                 },
-                accepted = port.accept_tcp() => match accepted {
+                accepted = accept_tcp(&port, tcp_not_before) => match accepted {
                     Ok((stream, from)) => self.take_tcp(port.clone(), stream, from.ip(), &tally, &mut connections),
                     Err(error) => {
                         // No more descriptors, as a rule; those that are open end sooner or later.
-                        tracing::warn!(%error, "cannot accept TCP connections of other nodes just now");
-                        sleep(ACCEPT_PAUSE).await;
+                        tcp_not_before = Instant::now() + ACCEPT_PAUSE;
+                        if let Some(more) = tally.may_log() {
+                            tracing::warn!(%error, more, "cannot accept TCP connections of other nodes just now");
+                        }
                     }
                 },
             }
@@ -193,8 +207,8 @@ impl Doors {
         let Some(open) = tally.tcp_place(address) else { return };
         let doors = self.clone();
         connections.spawn(async move {
-            let greeted = timeout(HANDSHAKE_TIMEOUT, port.greet_tcp(stream)).await;
-            open.tally.locked().handshakes -= 1;
+            let greeted = timeout(TCP_HANDSHAKE_TIMEOUT, port.greet_tcp(stream)).await;
+            open.tally.locked().tcp_handshakes -= 1;
             match greeted {
                 Ok(Ok((stream, key))) => doors.show_in_tcp(stream, key, &open).await,
                 Ok(Err(error)) => tracing::debug!(%address, %error, "a handshake over TCP failed"),
@@ -236,10 +250,10 @@ impl Tally {
     fn tcp_place(&self, address: IpAddr) -> Option<Open> {
         let mut counts = self.locked();
         let of_address = counts.by_address.get(&address).copied().unwrap_or(0);
-        if of_address >= CONNECTIONS_PER_ADDRESS_MAX || counts.handshakes >= HANDSHAKES_MAX {
+        if of_address >= CONNECTIONS_PER_ADDRESS_MAX || counts.tcp_handshakes >= TCP_HANDSHAKES_MAX {
             return None;
         }
-        counts.handshakes += 1;
+        counts.tcp_handshakes += 1;
         counts.by_address.insert(address, of_address + 1);
         Some(Open { tally: self.clone(), address })
     }

@@ -39,6 +39,16 @@ struct Answers {
     tasks: JoinSet<()>,
 }
 
+impl Answers {
+    fn reap(&mut self) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a task of a connection for image bytes panicked");
+            }
+        }
+    }
+}
+
 #[derive(Default)]
 struct Slot {
     connection: Option<Connection>,
@@ -74,7 +84,7 @@ impl BytePeers {
 
     fn serve(&self, connection: quinn::Connection, peer: NodeId) {
         if let Some(answers) = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
-            while answers.tasks.try_join_next().is_some() {}
+            answers.reap();
             if let Some(transfer) = answers.transfer.upgrade() {
                 answers.tasks.spawn(async move { transfer.serve_peer(connection, peer).await });
             }
@@ -86,8 +96,8 @@ impl BytePeers {
         let slots = &self.slots;
         let slot = Arc::clone(slots.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default());
         let mut slot = slot.lock().await;
-        if let Some(open) = slot.connection.as_ref().filter(|open| !open.is_closed()) {
-            return Ok(open.clone());
+        if let Some(open) = slot.connection.clone().filter(|open| !open.is_closed()) {
+            return Ok(self.over_tcp_if_it_can_be_now(&entry, &mut slot, open).await);
         }
         let unreachable =
             |reason: Box<dyn std::error::Error + Send + Sync>| PeerError::Unreachable { peer, reason };
@@ -128,6 +138,27 @@ impl BytePeers {
         quic
     }
 
+    /// One attempt over TCP that failed must not keep two nodes on QUIC for as long as that connection lasts.
+    async fn over_tcp_if_it_can_be_now(
+        &self,
+        entry: &NodeEntry,
+        slot: &mut Slot,
+        open: Connection,
+    ) -> Connection {
+        let due = slot.no_tcp_before.is_some_and(|not_before| Instant::now() >= not_before);
+        if !due || !matches!(open, Connection::Quic(_)) {
+            return open;
+        }
+        slot.no_tcp_before = Some(Instant::now() + TCP_RETRY_AFTER);
+        match timeout(TCP_TRIED_FOR, self.dial_tcp(entry)).await {
+            Ok(Ok(connection)) => {
+                slot.connection = Some(connection.clone());
+                connection
+            }
+            Ok(Err(_)) | Err(_) => open,
+        }
+    }
+
     async fn dial_quic(&self, peer: NodeId, entry: &NodeEntry) -> Result<Connection, DialError> {
         let connection = self.dialer.connect(entry, Purpose::Chunks).await?;
         self.serve(connection.clone(), peer);
@@ -138,7 +169,10 @@ impl BytePeers {
         let stream = self.dialer.connect_tcp(entry).await?;
         let (connection, carry) = Connection::over_tcp(stream).await?;
         match &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(answers) => drop(answers.tasks.spawn(carry)),
+            Some(answers) => {
+                answers.reap();
+                answers.tasks.spawn(carry);
+            }
             None => return Err(DialError::Timeout),
         }
         Ok(connection)

@@ -5,9 +5,10 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response, Uri};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::streams::{Broken, Receiving, Sending, broken};
@@ -21,6 +22,8 @@ const SEND_BUFFER_BYTES: usize = 64 << 10;
 const REQUEST_WINDOW_BYTES: u32 = 128 << 10;
 /// Headers are not looked at.
 const HEADER_BYTES_MAX: u32 = 4 << 10;
+/// How long what still arrives of an answer that was taken back is expected: a slow link has much on its way.
+const RESETS_REMEMBERED: Duration = Duration::from_secs(30);
 /// What every request is for.
 const URI: &str = "https://peerglass/";
 
@@ -51,12 +54,30 @@ impl Tcp {
     }
 
     pub(super) async fn ask(&self, request: Bytes) -> Result<Receiving, Broken> {
-        let mut sender = self.sender.clone().ready().await.map_err(broken)?;
-        let head = Request::post(URI).body(()).map_err(broken)?;
-        let (response, mut send) = sender.send_request(head, false).map_err(broken)?;
-        send.send_data(request, true).map_err(broken)?;
-        Ok(Receiving::tcp(response.await.map_err(broken)?.into_body()))
+        let asked = async {
+            let mut sender = self.sender.clone().ready().await?;
+            let (response, mut send) = sender.send_request(head(), false)?;
+            send.send_data(request, true)?;
+            response.await
+        };
+        let answered = asked.await.map_err(|error: h2::Error| {
+            // A stream may fail alone. Whatever else fails, the connection is of no more use, and whoever asks again
+            // must not be given it again.
+            if !error.is_reset() {
+                self.closed.store(true, Ordering::Relaxed);
+            }
+            broken(error)
+        });
+        Ok(Receiving::tcp(answered?.into_body()))
     }
+}
+
+/// Of every request.
+fn head() -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = Method::POST;
+    *head.uri_mut() = Uri::from_static(URI);
+    head
 }
 
 impl Connection {
@@ -69,6 +90,10 @@ impl Connection {
             .max_frame_size(FRAME_BYTES)
             .max_header_list_size(HEADER_BYTES_MAX)
             .enable_push(false)
+            .initial_max_send_streams(REQUESTS_MAX)
+            .max_concurrent_reset_streams(REQUESTS_MAX * 2)
+            .reset_stream_duration(RESETS_REMEMBERED)
+            .max_local_error_reset_streams(None)
             .handshake::<Io, Bytes>(Box::new(io));
         let (sender, carrier) = handshake.await.map_err(io::Error::other)?;
         let closed = Arc::new(AtomicBool::new(false));
@@ -101,6 +126,7 @@ impl Calls {
             .max_frame_size(FRAME_BYTES)
             .max_header_list_size(HEADER_BYTES_MAX)
             .max_concurrent_streams(REQUESTS_MAX as u32)
+            .max_pending_accept_reset_streams(REQUESTS_MAX * 2)
             .max_send_buffer_size(SEND_BUFFER_BYTES)
             .handshake(Box::new(io) as Io);
         Ok(Self::Tcp(Box::new(handshake.await.map_err(io::Error::other)?)))

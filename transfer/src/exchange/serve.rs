@@ -66,7 +66,7 @@ pub(super) enum ServeError {
 /// taken up.
 pub(crate) async fn connection(
     transfer: Arc<Inner>,
-    mut calls: Calls,
+    calls: Calls,
     peer: NodeId,
     until: impl Future<Output = ()>,
 ) {
@@ -76,20 +76,27 @@ pub(crate) async fn connection(
     let places = Semaphore::new(TURNS_PER_CONNECTION);
     let back = calls.back();
     let mut answers = FuturesUnordered::new();
-    let mut open = true;
-    while open || !answers.is_empty() {
-        let has_room = answers.len() < REQUESTS_MAX;
+    // `None` once it has ended: answers that nobody gets need no socket.
+    let mut calls = Some(calls);
+    while calls.is_some() || !answers.is_empty() {
+        let (has_room, open) = (answers.len() < REQUESTS_MAX, calls.is_some());
+        let next = async {
+            match &mut calls {
+                Some(calls) => calls.next(has_room).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             _ = ending.wait_for(|ending| *ending) => return,
-            () = &mut until, if open => open = false,
+            () = &mut until, if open => calls = None,
             Some(()) = answers.next() => {}
-            call = calls.next(has_room), if open => match call {
+            call = next => match call {
                 Some((send, receive)) => {
                     let served = Served { transfer: &transfer, back: back.as_ref(), peer, read_ahead: &read_ahead, places: &places };
                     answers.push(served.serve(send, receive));
                 }
-                None => open = false,
+                None => calls = None,
             },
         }
     }

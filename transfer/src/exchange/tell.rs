@@ -31,7 +31,7 @@ pub(super) async fn tell(
         pull.meet(asker, None);
         if !pull.view().borrow().begun {
             // Counted on for a share of the work, it would do none of it. It asks the asker when it begins.
-            return say(send, News::Nothing).await;
+            break;
         }
         let is_whole = tell_of_pull(transfer, send, &pull, &mut told).await?;
         // What it gathered is of no more use, and would be kept for as long as somebody listens.

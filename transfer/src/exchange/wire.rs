@@ -29,7 +29,7 @@
 //! plain bytes. A node that is followed while it pulls follows back.
 //!
 //! `Hold` asks the other side to hold a manifest and to answer when that is durable. What it lacks
-//! it fetches with requests of its own: over the same connection first, then from whom else it knows.
+//! it fetches with requests of its own: over the same connection first, if that is QUIC, then from whom else it knows.
 //!
 //! A blob is a chunk, a manifest page or a manifest's root; its name is the BLAKE3 of the plain bytes. Chunks travel as
 //! they are stored: compressed, if that is shorter. `Blobs` says whether `plain` bytes are wanted, as pages and roots

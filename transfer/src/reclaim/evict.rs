@@ -73,8 +73,12 @@ pub(crate) async fn run(
     let candidates = work(transfer, move || Ok(least_used_first(&store)?)).await?;
     let mut eviction = Eviction { transfer, peers, silent: BTreeSet::new(), manifests: 0 };
     let mut asked = 0;
+    let (mut needed, mut let_go) = (eviction.needed_bytes().await?, 0);
     for root in candidates {
-        if eviction.needed_bytes().await? <= bytes_max / 10 * 9 || asked == ASKED_MAX {
+        if let_go != eviction.manifests {
+            (needed, let_go) = (eviction.needed_bytes().await?, eviction.manifests);
+        }
+        if needed <= bytes_max / 10 * 9 || asked == ASKED_MAX {
             break;
         }
         // What this node has is enough to see that something stays.

@@ -106,6 +106,8 @@ pub(crate) struct Plan {
     /// Pieces asked for at other sites, and how many may be.
     far_flights: usize,
     far_window: Window,
+    /// Whether one more may be, as of the last choice.
+    far_is_open: bool,
 }
 
 impl Plan {
@@ -128,6 +130,7 @@ impl Plan {
             idle_since: None,
             far_flights: 0,
             far_window: Window::far(),
+            far_is_open: true,
         }
     }
 

@@ -10,12 +10,16 @@ use super::{Fetch, Plan, State};
 
 /// Bytes on their way at most.
 const FLYING_MAX: u64 = 16 << 20;
+/// The same with those that are late.
+const FLYING_LATE_MAX: u64 = 4 * FLYING_MAX;
 /// Pieces on their way whatever their size, if they can be had.
 const FLYING_PIECES_MIN: usize = 4;
 /// Pieces looked at before it is said that there is nothing to ask: those that follow are like them.
 const LOOK_MAX: usize = 64;
 /// Pieces that a reader's cursor has in front of it.
 const CURSOR_WINDOW: usize = 4;
+/// Pieces of which the one is taken that comes soonest.
+const COMPARED_MAX: usize = 16;
 /// What a node may have to send and count as having little: it is asked for the rarest it has.
 const LITTLE_BYTES: u64 = 1 << 20;
 /// How long a near node is idle before somebody asks it out of turn, and how much longer for each node that
@@ -38,6 +42,7 @@ impl Plan {
         if self.left == 0 || self.is_full(now) {
             return None;
         }
+        self.far_is_open = self.far_has_room(now);
         let ruled = self.for_readers(now).or_else(|| self.on_duty(now)).or_else(|| self.spread(now));
         if let Some(fetch) = ruled {
             self.idle_since = None;
@@ -66,6 +71,9 @@ impl Plan {
         let full = |flying, flights| flying >= FLYING_MAX && flights >= FLYING_PIECES_MIN;
         if !full(self.flying, self.flights) {
             return false;
+        }
+        if self.flying >= FLYING_LATE_MAX {
+            return true;
         }
         let late = self.peers.values().flat_map(Peer::late_flights(now));
         let (bytes, count) = late
@@ -108,7 +116,7 @@ impl Plan {
                 let patience = READER_PATIENCE + RELAXED_STEP * steps;
                 if piece == cursor.piece
                     && now.saturating_sub(cursor.since) > patience
-                    && let Some(from) = self.best(now, |peer| peer.has(piece) && peer.has_room(now))
+                    && let Some(from) = self.best(|peer| peer.has(piece) && peer.has_room(now))
                 {
                     return Some(Fetch { piece, from });
                 }
@@ -136,7 +144,7 @@ impl Plan {
         let fetches =
             looked.filter_map(|(_, _, piece)| Some(Fetch { piece, from: self.near_holder(piece, now)? }));
         let mut least: Option<(u64, Fetch)> = None;
-        for fetch in fetches {
+        for fetch in fetches.take(COMPARED_MAX) {
             let cost = self.peers.get(&fetch.from).map_or(u64::MAX, Peer::cost);
             if cost <= LITTLE_BYTES {
                 return Some(fetch);
@@ -158,7 +166,7 @@ impl Plan {
             let steps = self.pieces[piece].rank.clamp(1, RELAXED_STEPS_MAX) - 1;
             let patience = RELAXED_AFTER + RELAXED_STEP * u32::from(steps);
             let idle = |peer: &Peer| peer.site == site && peer.is_idle_for(patience, now);
-            if let Some(from) = self.best(now, |peer| idle(peer) && peer.has(piece) && peer.has_room(now)) {
+            if let Some(from) = self.best(|peer| idle(peer) && peer.has(piece) && peer.has_room(now)) {
                 return Some(Fetch { piece, from });
             }
         }
@@ -168,7 +176,7 @@ impl Plan {
     /// Whatever there is, of anybody; what is long on its way of another as well.
     fn desperate(&self, now: Duration) -> Option<Fetch> {
         let of_anybody = self.wanted.iter().take(LOOK_MAX).copied().find_map(|piece| {
-            let from = self.best(now, |peer| peer.has(piece) && peer.has_room(now))?;
+            let from = self.best(|peer| peer.has(piece) && peer.has_room(now))?;
             Some(Fetch { piece, from })
         });
         let late = || {
@@ -189,7 +197,7 @@ impl Plan {
             return None;
         }
         let may = |peer: &Peer| peer.has(piece) && !peer.flights.contains_key(&piece);
-        Some(Fetch { piece, from: self.best(now, may)? })
+        Some(Fetch { piece, from: self.best(may)? })
     }
 
     /// The least busy of the near nodes that have it and are no seeds.
@@ -198,7 +206,7 @@ impl Plan {
             return None;
         }
         let site = self.turns.site();
-        self.best(now, |peer| peer.site == site && !peer.seed && peer.has(piece) && peer.has_room(now))
+        self.best(|peer| peer.site == site && !peer.seed && peer.has(piece) && peer.has_room(now))
     }
 
     /// Whom a node on duty asks.
@@ -206,25 +214,25 @@ impl Plan {
         if self.pieces[piece].near > 0 || self.pieces[piece].rank != 0 {
             return None;
         }
-        let far = self.far_has_room(now);
+        let far = self.far_is_open;
         let mine = self.turns.site();
         let order = self.turns.order(piece, |seed| self.peers.get(&seed).is_some_and(|peer| peer.has(piece)));
-        let Some(order) = order else { return self.best(now, |peer| peer.has(piece) && peer.has_room(now)) };
+        let Some(order) = order else { return self.best(|peer| peer.has(piece) && peer.has_room(now)) };
         match order.seed {
             Some(seed) => {
                 let able = |peer: &Peer| peer.has_room(now) && (far || peer.site == mine);
                 self.peers.get(&seed).is_some_and(able).then_some(seed)
             }
             None if self.pieces[piece].far == 0 || !far => None,
-            None => self.best(now, |peer| {
+            None => self.best(|peer| {
                 !peer.seed && peer.has(piece) && peer.has_room(now) && order.sites.contains(&peer.site)
             }),
         }
     }
 
-    fn best(&self, now: Duration, may: impl Fn(&Peer) -> bool) -> Option<NodeId> {
+    fn best(&self, may: impl Fn(&Peer) -> bool) -> Option<NodeId> {
         let mine = self.turns.site();
-        let far = self.far_has_room(now);
+        let far = self.far_is_open;
         let able = self.peers.iter().filter(|(_, peer)| (far || peer.site == mine) && may(peer));
         able.min_by_key(|(node, peer)| (peer.site != mine, peer.cost(), mix(self.seed, node.0)))
             .map(|(node, _)| *node)
