@@ -52,19 +52,17 @@ impl Maintenance {
         self.api.takes_uploads()
     }
 
-    /// Look for dead bytes at once, and then whenever the catalog changed since the last look, or what is stored: a
-    /// pull may end after its image was deleted.
+    /// Look for dead bytes at once, and then whenever the catalog changed since the last look or something came to be
+    /// held: a pull may end after its image was deleted.
     async fn look_after(self, stop: CancellationToken) {
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looked_at = None;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let applied = *self.consensus.applied().borrow();
-            let stored = || self.transfer.usage().referenced_bytes;
-            if looked_at != Some((applied, stored()))
-                && stop.run_until_cancelled(self.reclaim()).await == Some(true)
-            {
-                looked_at = Some((applied, stored()));
+            let seen = (applied, self.transfer.held());
+            if looked_at != Some(seen) && stop.run_until_cancelled(self.reclaim()).await == Some(true) {
+                looked_at = Some(seen);
             }
             if stop.run_until_cancelled(self.give_up_uploads_of_others()).await.is_none() {
                 return;
@@ -93,8 +91,8 @@ impl Maintenance {
         }
     }
 
-    /// Whether there is nothing to do until the catalog changes. After a failure, or without room for all of
-    /// it, the next look goes on.
+    /// Whether there is nothing to do until the catalog changes. After a failure, without room for all of it, or
+    /// while something that nobody names is still needed, the next look goes on.
     async fn reclaim(&self) -> bool {
         let are_named = |roots: Vec<ManifestRoot>| {
             let consensus = self.consensus.clone();
@@ -110,7 +108,7 @@ impl Maintenance {
         match self.transfer.reclaim(are_named).await {
             Ok(reclaimed) => {
                 tracing::debug!(?reclaimed, "looked for bytes that no image names");
-                reclaimed.no_room == 0
+                reclaimed.no_room == 0 && reclaimed.needed == 0
             }
             Err(error) => {
                 tracing::warn!(%error, "could not reclaim bytes that no image names; trying again later");

@@ -59,6 +59,7 @@ struct State {
     questioned: BTreeMap<ManifestRoot, u64>,
     questions: u64,
     losses: u64,
+    held: u64,
     next_pack: u64,
     totals: Totals,
     uploads: usize,
@@ -77,6 +78,7 @@ impl State {
             questioned: BTreeMap::new(),
             questions: 0,
             losses: 0,
+            held: 0,
             next_pack,
             totals: Totals::default(),
             uploads: 0,
@@ -216,6 +218,11 @@ impl Ledger {
             working.put_blob(digest, Some(&blob), &Blob { damaged: true, ..blob });
         }
         working.write()
+    }
+
+    /// How often a manifest came to be held, since the start.
+    pub(crate) fn held(&self) -> u64 {
+        self.locked().held
     }
 
     /// How often it was learnt that something held is lost or damaged, since the start.

@@ -52,6 +52,8 @@ pub struct Reclaimed {
     /// Packs that keep what is dead in them because there was no room to rewrite them: worth another run
     /// even if nothing more is let go.
     pub no_room: u64,
+    /// Manifests that nobody names, and that were needed meanwhile: worth another run.
+    pub needed: u64,
 }
 
 /// See [`Transfer::reclaim`](crate::Transfer::reclaim).
@@ -117,9 +119,19 @@ where
         // A manifest that is still being counted has an upload that needs it.
         let whole = held.into_iter().filter(|(_, held)| *held == Held::Whole).map(|(root, _)| root);
         // If this future is dropped, the questions are withdrawn; the next reclaim must ask again.
-        let questions: Vec<_> = whole.filter_map(|root| Question::put(&transfer.store, root)).collect();
+        let (mut questions, mut needed) = (Vec::new(), Vec::new());
+        for root in whole {
+            match Question::put(&transfer.store, root) {
+                Some(question) => questions.push(question),
+                None => needed.push(root),
+            }
+        }
         if !questions.is_empty() {
             drop_unnamed(transfer, questions, are_named, reclaimed).await?;
+        }
+        if !needed.is_empty() {
+            let named = are_named(needed).await.map_err(ReclaimError::Unknown)?;
+            reclaimed.needed += named.iter().filter(|is_named| !**is_named).count() as u64;
         }
     }
 }
@@ -144,9 +156,14 @@ where
         }
         let root = question.root;
         // A guard since the question has withdrawn it, however long the ones before this have taken.
-        if !is_named && question.begin_drop()? {
+        if is_named {
+            continue;
+        }
+        if question.begin_drop()? {
             let_go_if_readable(transfer, root).await?;
             reclaimed.manifests += 1;
+        } else {
+            reclaimed.needed += 1;
         }
     }
     Ok(())

@@ -207,6 +207,11 @@ impl Transfer {
         Ok(self.inner.store.ledger.holds_whole(&manifest)?)
     }
 
+    /// How often an image came to be held here, since the start.
+    pub fn held(&self) -> u64 {
+        self.inner.store.ledger.held()
+    }
+
     /// How often it was learnt, since the start, that something held here is lost or damaged: images that are
     /// [held](Self::holds) may lack some of it then, until they are [fetched](Self::fetch) again.
     pub fn losses(&self) -> u64 {
@@ -234,8 +239,7 @@ impl Transfer {
 
     /// Drop what no image names, no upload or download needs, and nothing else.
     ///
-    /// `are_named` is asked about held manifests nobody needs just now, up to 1024 at once, and answers for
-    /// each, in their order. It must not answer `false` for one that an image named before the question and
+    /// `are_named` is asked about held manifests, up to 1024 at once, and answers for each, in their order. It must not answer `false` for one that an image named before the question and
     /// still names. If it cannot tell, what was let go before is dropped all the same.
     pub async fn reclaim<F, Fut, E>(&self, are_named: F) -> Result<Reclaimed, ReclaimError<E>>
     where

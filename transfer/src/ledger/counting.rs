@@ -37,7 +37,7 @@ impl Ledger {
             let Some(Held::UpTo(next)) = Working::new(&*self.index).held(name)? else { return Ok(()) };
             let group = group(root, next);
             let pages: Vec<Page> = group.iter().map(&mut load).collect::<Result<_, E>>()?;
-            let _state = self.locked();
+            let mut state = self.locked();
             let mut working = Working::new(&*self.index);
             if working.held(name)? != Some(Held::UpTo(next)) {
                 continue;
@@ -57,6 +57,7 @@ impl Ledger {
             }
             working.put_held(name, Held::Whole);
             working.write()?;
+            state.held += 1;
             return Ok(());
         }
     }
