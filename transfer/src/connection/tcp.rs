@@ -138,14 +138,16 @@ pub(super) async fn next(
     connection: &mut h2::server::Connection<Io, Bytes>,
     has_room: bool,
 ) -> Option<(Sending, Receiving)> {
-    while has_room {
+    if !has_room {
+        // Ends with the connection, which is all that is to be known.
+        drop(poll_fn(|context| connection.poll_closed(context)).await);
+        return None;
+    }
+    loop {
         let (request, mut respond) = connection.accept().await?.ok()?;
         // Fails only if the other side has taken the request back.
         if let Ok(send) = respond.send_response(Response::new(()), false) {
             return Some((Sending::tcp(send), Receiving::tcp(request.into_body())));
         }
     }
-    // Ends with the connection, which is all that is to be known.
-    drop(poll_fn(|context| connection.poll_closed(context)).await);
-    None
 }
