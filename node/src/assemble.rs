@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::attendance::Attendance;
 use crate::cache::Cache;
-use crate::config::Settings;
+use crate::config::{Settings, StorageSection};
 use crate::discovery::{Discovery, Lookout, Sightings};
 use crate::homes::Homes;
 use crate::keeping::Keeping;
@@ -109,7 +109,7 @@ where
     let homes = Homes::new(consensus.clone(), settings.cluster.copies);
     let byte_peers = dialer.map(|dialer| BytePeers::new(consensus.clone(), homes.clone(), dialer));
     let transfer = Transfer::open(
-        TransferSettings { uploads_max: usize::try_from(settings.storage.uploads_max).unwrap_or(usize::MAX) },
+        transfer_settings(&settings.storage),
         TransferDisk { packs: disk.packs, index: disk.index },
         workers,
         seed ^ TRANSFER_SEED,
@@ -192,6 +192,15 @@ async fn opened(
         consensus.stop().await;
     }
     Ok(transfer?)
+}
+
+fn transfer_settings(storage: &StorageSection) -> TransferSettings {
+    TransferSettings {
+        uploads_max: usize::try_from(storage.uploads_max).unwrap_or(usize::MAX),
+        part_bytes: storage.part_kib.saturating_mul(1 << 10),
+        checkpoint_bytes: storage.checkpoint_kib.saturating_mul(1 << 10),
+        resume_within: Duration::from_secs(storage.resume_within_s),
+    }
 }
 
 /// Read again what is kept, and let go of what need not be, as the settings say.

@@ -174,6 +174,9 @@ impl Settings {
         if !(1..=StorageSection::DOWNLOADS_MAX).contains(downloads_max) {
             return out_of_range("storage.downloads_max", "from 1 to 4096");
         }
+        if self.storage.part_kib == 0 || self.storage.checkpoint_kib == 0 {
+            return out_of_range("storage.part_kib and storage.checkpoint_kib", "at least 1");
+        }
         if self.storage.reclaim_interval_s == 0 {
             return out_of_range("storage.reclaim_interval_s", "at least 1");
         }

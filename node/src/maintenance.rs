@@ -8,8 +8,8 @@ use peerglass_api::Api;
 use peerglass_catalog::keyspace::Fault;
 use peerglass_catalog::{Catalog, Command, ManifestRoot, NodeId, Timestamp};
 use peerglass_consensus::{Consensus, ConsensusError};
-use peerglass_transfer::Transfer;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use peerglass_transfer::{Reclaimed, Transfer};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 /// A node that was not heard of for this long has lost its uploads: their clients are long gone.
@@ -53,16 +53,20 @@ impl Maintenance {
     }
 
     /// Look for dead bytes at once, and then whenever the catalog changed since the last look or something came to be
-    /// held: a pull may end after its image was deleted.
+    /// held, since a pull may end after its image was deleted; and when what a pull left behind has its time over.
     async fn look_after(self, stop: CancellationToken) {
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looked_at = None;
+        let (mut looked_at, mut look_again) = (None, None);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             let applied = *self.consensus.applied().borrow();
             let seen = (applied, self.transfer.held());
-            if looked_at != Some(seen) && stop.run_until_cancelled(self.reclaim()).await == Some(true) {
+            let is_due = look_again.is_some_and(|at| at <= Instant::now());
+            if (looked_at != Some(seen) || is_due)
+                && let Some(Some(done)) = stop.run_until_cancelled(self.reclaim()).await
+            {
                 looked_at = Some(seen);
+                look_again = done.expires_in.map(|time| Instant::now() + time);
             }
             if stop.run_until_cancelled(self.give_up_uploads_of_others()).await.is_none() {
                 return;
@@ -91,9 +95,9 @@ impl Maintenance {
         }
     }
 
-    /// Whether there is nothing to do until the catalog changes. After a failure, without room for all of it, or
-    /// while something that nobody names is still needed, the next look goes on.
-    async fn reclaim(&self) -> bool {
+    /// What was done, if there is nothing to do until the catalog changes. After a failure, without room for all of it,
+    /// or while something that nobody names is still needed, the next look goes on.
+    async fn reclaim(&self) -> Option<Reclaimed> {
         let are_named = |roots: Vec<ManifestRoot>| {
             let consensus = self.consensus.clone();
             async move {
@@ -108,11 +112,11 @@ impl Maintenance {
         match self.transfer.reclaim(are_named).await {
             Ok(reclaimed) => {
                 tracing::debug!(?reclaimed, "looked for bytes that no image names");
-                reclaimed.no_room == 0 && reclaimed.needed == 0
+                (reclaimed.no_room == 0 && reclaimed.needed == 0).then_some(reclaimed)
             }
             Err(error) => {
                 tracing::warn!(%error, "could not reclaim bytes that no image names; trying again later");
-                false
+                None
             }
         }
     }

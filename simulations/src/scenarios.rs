@@ -141,6 +141,9 @@ pub(crate) struct Plan {
     pub(crate) uploads_max: u32,
     /// Mebibytes that packs may take before images are let go that other nodes keep; 0: as many as there are.
     pub(crate) cache_max_mib: u64,
+    /// Kibibytes after which an upload is fetched elsewhere, and a pull makes a checkpoint.
+    pub(crate) part_kib: u64,
+    pub(crate) checkpoint_kib: u64,
     /// Seconds until a silent node is out and others keep what it kept.
     pub(crate) out_after_s: u64,
     /// Whether bits flip in packs at rest before the last downloads (F-D6). Then the run ends with
@@ -172,6 +175,7 @@ impl Plan {
         let nodes = *cluster.pick(NODES);
         let calm = scenario == Scenario::Calm;
         let mut keeping = Dice::new(seed, "keeping");
+        let mut parts = Dice::new(seed, "parts");
         let mut lan = Dice::new(seed, "lan");
         let looks_around = nodes > 1 && lan.chance(600);
         let troubles = TROUBLES.into_iter().filter(|_| cluster.chance(400) && nodes > 1 && !calm);
@@ -211,6 +215,8 @@ impl Plan {
             reclaim_interval_s: dice.between(1, 3),
             uploads_max: if dice.chance(150) { 2 } else { 64 },
             cache_max_mib: u64::from(nodes > 1 && keeping.chance(500)),
+            part_kib: *parts.pick(&[64, 256, 16_384]),
+            checkpoint_kib: *parts.pick(&[64, 256, 65_536]),
             out_after_s: *keeping.pick(&[2, 10, 600]),
             rot: dice.chance(250),
         }

@@ -3,7 +3,7 @@
 //! `wire` is the protocol. The asking side is `ask` (one peer), `follow` (news of all peers), `pull` and `pulls` (a
 //! whole manifest by the plan of `swarm`, once for all who wait), and `supply` with `sources` (what one
 //! download lacks). The answering side is `serve` with `outbox` (what is sent when), `tell` with `having` (news for
-//! those who follow), and `hold` for requests to hold something. `keep` fetches
+//! those who follow), and `hold` for requests to hold something. `ahead` has nodes fetch an upload that goes on. `keep` fetches
 //! what this node is to keep, and asks and answers whether nodes do. `survey` is for operators.
 //!
 //! # What it promises
@@ -17,6 +17,7 @@
 //! Who the peers are (`Peers`), and which manifests are worth keeping: what was pulled and is named by
 //! no image is reclaimed like any other.
 
+mod ahead;
 mod ask;
 mod follow;
 mod having;
@@ -33,6 +34,7 @@ mod survey;
 mod tell;
 mod wire;
 
+pub(crate) use ahead::{Written, run as fetch_ahead};
 pub(crate) use ask::{Want, WantLen};
 pub use keep::FetchError;
 pub(crate) use keep::{fetch, say_they_keep};

@@ -5,6 +5,7 @@
 //! Z digest  that nobody names it: what reclaim goes through
 //! P pack    how much of a pack is live
 //! W pack    that a pack was begun and is not entered yet
+//! C pack    that a pack holds what a pull may need that goes on, though nobody names it
 //! N         the first number that no pack ever had
 //! M root    that this node holds a manifest
 //! D root    that a manifest is being let go, and how far
@@ -31,6 +32,7 @@ const BLOBS: u8 = b'B';
 const ZEROS: u8 = b'Z';
 const PACKS: u8 = b'P';
 const BEGUN: u8 = b'W';
+const CHECKPOINTS: u8 = b'C';
 const NEXT_PACK: u8 = b'N';
 const HELD: u8 = b'M';
 const DROPS: u8 = b'D';
@@ -156,6 +158,14 @@ impl<'a> Working<'a> {
         self.batch.remove(pack_key(BEGUN, pack));
     }
 
+    pub(crate) fn put_checkpoint(&mut self, pack: PackId) {
+        self.batch.put(pack_key(CHECKPOINTS, pack), Vec::new());
+    }
+
+    pub(crate) fn remove_checkpoint(&mut self, pack: PackId) {
+        self.batch.remove(pack_key(CHECKPOINTS, pack));
+    }
+
     pub(crate) fn put_next_pack(&mut self, number: u64) {
         self.batch.put(vec![NEXT_PACK], encode(&number));
     }
@@ -219,6 +229,12 @@ pub(crate) fn packs(index: &dyn Keyspace) -> Result<Vec<(PackId, PackRecord)>, F
 /// Every pack that was begun and neither entered nor given up.
 pub(crate) fn begun(index: &dyn Keyspace) -> Result<Vec<PackId>, Fault> {
     let entries = index.scan(KeyRange::prefix(&[BEGUN]), Direction::Ascending);
+    entries.map(|entry| pack_at(&entry?.0)).collect()
+}
+
+/// Every pack that is a checkpoint.
+pub(crate) fn checkpoints(index: &dyn Keyspace) -> Result<Vec<PackId>, Fault> {
+    let entries = index.scan(KeyRange::prefix(&[CHECKPOINTS]), Direction::Ascending);
     entries.map(|entry| pack_at(&entry?.0)).collect()
 }
 

@@ -15,6 +15,7 @@
 //! Durability. The index is written, not synced: what a power cut takes from it can be read again
 //! from the packs. Only before a pack is unlinked must the index be synced (`reclaim`).
 
+mod checkpoints;
 mod claims;
 mod counting;
 mod uses;
@@ -25,6 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use peerglass_catalog::keyspace::{Fault, Keyspace};
 use peerglass_catalog::{Digest, ManifestRoot};
+use tokio::time::Instant;
 
 use crate::disk::PackId;
 use crate::index::{self, Blob, Held, PackRecord, Place, Working};
@@ -65,6 +67,8 @@ struct State {
     uploads: usize,
     downloads: usize,
     uses: Uses,
+    /// Packs of which nothing is swept, and since when.
+    checkpoints: BTreeMap<PackId, Instant>,
 }
 
 impl State {
@@ -84,6 +88,7 @@ impl State {
             uploads: 0,
             downloads: 0,
             uses: Uses::new(next_use),
+            checkpoints: BTreeMap::new(),
         }
     }
 }
@@ -132,6 +137,8 @@ impl Ledger {
         }
         let mut state = State::new(next_pack, index::next_use(&*index)?);
         records.for_each(|record| state.totals.add(record));
+        let now = Instant::now();
+        state.checkpoints = index::checkpoints(&*index)?.into_iter().map(|pack| (pack, now)).collect();
         Ok(Self { index, state: Mutex::new(state) })
     }
 
@@ -232,7 +239,7 @@ impl Ledger {
 
     /// Remove the blobs nobody names or relies on. Answers with how many.
     ///
-    /// Those of a pack that is not complete stay: whoever finishes it will count them.
+    /// Those of a pack that is not complete stay: whoever finishes it will count them. So do those of a checkpoint.
     pub(crate) fn sweep(&self) -> Result<u64, Fault> {
         let mut swept = 0;
         let mut after = None;
@@ -249,7 +256,9 @@ impl Ledger {
                     continue;
                 };
                 if let Some(place) = blob.place
-                    && (state.pins.contains_key(&place.pack) || packs.is_unfinished(&working, place.pack)?)
+                    && (state.pins.contains_key(&place.pack)
+                        || state.checkpoints.contains_key(&place.pack)
+                        || packs.is_unfinished(&working, place.pack)?)
                 {
                     continue;
                 }

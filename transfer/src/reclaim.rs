@@ -10,7 +10,8 @@
 //! * A manifest is let go only if it was not guarded when it was asked about, is not named, and was
 //!   not guarded since. A blob is swept only if no upload relies on its pack.
 //! * The index no longer refers to a pack, durably, before the pack is unlinked.
-//! * With no upload in flight, afterwards every byte in the packs is a live blob or the overhead of
+//! * What a pull brought that did not end well stays for [`resume_within`](crate::TransferSettings::resume_within).
+//! * With no upload in flight and no such pull, afterwards every byte in the packs is a live blob or the overhead of
 //!   a pack that has one. Two kinds of packs keep what is dead in them: those whose live blobs find no
 //!   room elsewhere, until they do, and those that do not read back.
 //! * Neither of these, nor a manifest that does not read back or cannot be asked about, keeps anything
@@ -22,6 +23,7 @@ mod rewrite;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use peerglass_catalog::ManifestRoot;
 use peerglass_catalog::keyspace::Fault;
@@ -54,6 +56,8 @@ pub struct Reclaimed {
     pub no_room: u64,
     /// Manifests that nobody names, and that were needed meanwhile: worth another run.
     pub needed: u64,
+    /// In how long the next of the packs expires that are kept for pulls that may go on: worth another run then.
+    pub expires_in: Option<Duration>,
 }
 
 /// See [`Transfer::reclaim`](crate::Transfer::reclaim).
@@ -65,7 +69,8 @@ where
     let _alone = transfer.reclaiming.lock().await;
     let ledger = &transfer.store.ledger;
     let before = ledger.totals().file_bytes;
-    let mut reclaimed = Reclaimed::default();
+    let expires_in = ledger.expire_checkpoints(transfer.settings.resume_within).map_err(DiskFailure::from)?;
+    let mut reclaimed = Reclaimed { expires_in, ..Reclaimed::default() };
     let unnamed = drop_and_sweep(transfer, &are_named, &mut reclaimed).await;
     if unnamed.as_ref().is_err_and(ReclaimError::is_final) {
         return unnamed.map(|()| reclaimed);

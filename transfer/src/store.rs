@@ -30,7 +30,7 @@ pub(crate) struct Store {
 pub(crate) struct BlobReader {
     store: Store,
     open: Vec<(PackId, Arc<dyn PackFile>)>,
-    /// A pack in the making, which is read as well.
+    /// What is being gathered, which is read as well.
     beside: Option<Arc<Progress>>,
     /// The plain bytes of the compressed blob that was read last.
     opened: Vec<u8>,
@@ -55,6 +55,18 @@ impl BlobReader {
         let damaged = || blob.and_then(|blob| Some((blob.place?, blob.form)));
         let found = sound.or_else(beside).or_else(damaged);
         found.ok_or(DownloadError::Damaged { pack: None, digest: *digest })
+    }
+
+    fn shown(&self, digest: &Digest) -> Option<Bytes> {
+        self.beside.as_ref()?.shown(digest)
+    }
+
+    /// How long a blob is, plain, that must be there.
+    pub(crate) fn plain_len(&self, digest: &Digest) -> Result<usize, DownloadError> {
+        match self.shown(digest) {
+            Some(shown) => Ok(shown.len()),
+            None => Ok(self.find(digest)?.1.plain_len() as usize),
+        }
     }
 
     /// Fill `buffer` from `place`. Short packs and missing packs are errors of those kinds.
@@ -113,13 +125,13 @@ impl BlobReader {
     /// Read one manifest page.
     pub(crate) fn page(&mut self, digest: &Digest) -> Result<Page, DownloadError> {
         let (bytes, pack) = self.whole(digest)?;
-        Page::decode(&bytes).map_err(|_| DownloadError::Damaged { pack: Some(pack), digest: *digest })
+        Page::decode(&bytes).map_err(|_| DownloadError::Damaged { pack, digest: *digest })
     }
 
     /// Read a manifest's root.
     pub(crate) fn root(&mut self, root: &ManifestRoot) -> Result<Root, DownloadError> {
         let (bytes, pack) = self.whole(&root.0)?;
-        Root::decode(&bytes).map_err(|_| DownloadError::Damaged { pack: Some(pack), digest: root.0 })
+        Root::decode(&bytes).map_err(|_| DownloadError::Damaged { pack, digest: root.0 })
     }
 
     /// Read one blob, plain.
@@ -129,13 +141,19 @@ impl BlobReader {
 
     /// Read one blob as it is stored.
     pub(crate) fn parcel(&mut self, digest: &Digest) -> Result<Parcel, DownloadError> {
-        self.load(digest).map(|(_, form, stored)| Parcel { form, bytes: Bytes::from(stored) })
+        match self.shown(digest) {
+            Some(shown) => Ok(Parcel::raw(shown)),
+            None => self.load(digest).map(|(_, form, stored)| Parcel { form, bytes: Bytes::from(stored) }),
+        }
     }
 
-    fn whole(&mut self, digest: &Digest) -> Result<(Vec<u8>, PackId), DownloadError> {
+    fn whole(&mut self, digest: &Digest) -> Result<(Vec<u8>, Option<PackId>), DownloadError> {
+        if let Some(shown) = self.shown(digest) {
+            return Ok((shown.to_vec(), None));
+        }
         let (place, form, stored) = self.load(digest)?;
         let plain = if form.is_zstd() { std::mem::take(&mut self.opened) } else { stored };
-        Ok((plain, place.pack))
+        Ok((plain, Some(place.pack)))
     }
 }
 

@@ -172,14 +172,16 @@ impl Transfer {
     /// so only when it is durable. Answers with which nodes do; they hold it until their reclaim finds that
     /// it is not named, so it should be named before.
     ///
-    /// Its homes are asked first and then the candidates in their order, no more at once than copies are wanting.
+    /// The nodes `first` are asked first, then its homes, and then the candidates in their order, no more at once than
+    /// copies are wanting.
     /// This node holds one copy more, whether or not it is a home.
     pub async fn replicate(
         &self,
         manifest: ManifestRoot,
         copies: usize,
+        first: &[NodeId],
     ) -> Result<Vec<NodeId>, ReplicateError> {
-        exchange::replicate(&self.inner, manifest, copies).await
+        exchange::replicate(&self.inner, manifest, copies, first).await
     }
 
     /// How much of an image each node has, this one and every candidate; `None` for those that do not say within

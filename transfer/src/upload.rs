@@ -20,11 +20,13 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{FutureExt, Stream};
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_catalog::{Content, HashAlgorithm, StoreId};
+use peerglass_catalog::{Content, HashAlgorithm, NodeId, StoreId};
+use tokio::task::JoinSet;
 
 use crate::error::UploadError;
+use crate::exchange::{Written, fetch_ahead};
 use crate::format::Inspector;
-use crate::gather::{BackgroundSync, Gather, KeepError, Progress, commit};
+use crate::gather::{BackgroundSync, Gather, Progress, commit};
 use crate::ledger::{RootGuard, Slot};
 use crate::segment::Segment;
 use crate::transfer::Inner;
@@ -45,6 +47,8 @@ pub struct UploadOrder {
     pub os_hash: HashAlgorithm,
     /// Whether to look into the image; `None` if its container is not bare.
     pub inspect: Option<InspectOrder>,
+    /// How many other nodes are to hold it in the end. They begin to fetch it while it goes on.
+    pub copies: usize,
 }
 
 /// Bytes that are durable and not yet named by any image.
@@ -54,6 +58,7 @@ pub struct UploadOrder {
 pub struct StoredImage {
     content: Content,
     guard: RootGuard,
+    ahead: Vec<NodeId>,
 }
 
 impl std::fmt::Debug for StoredImage {
@@ -66,6 +71,11 @@ impl StoredImage {
     /// What was received.
     pub fn content(&self) -> &Content {
         &self.content
+    }
+
+    /// Other nodes that have fetched most of it already, to be asked first to hold it.
+    pub fn ahead(&self) -> &[NodeId] {
+        &self.ahead
     }
 
     /// Protect the bytes until this process ends: whether the catalog took them is not known.
@@ -115,6 +125,7 @@ struct Intake {
     ingest: Lane<Ingest>,
     progress: Arc<Progress>,
     sync: BackgroundSync,
+    ahead: Ahead,
 }
 
 impl Intake {
@@ -122,15 +133,17 @@ impl Intake {
         let workers = transfer.workers;
         let progress = Arc::new(Progress::new(transfer.store.clone()));
         let gather = Gather::new(transfer, Arc::clone(&progress));
+        let ahead = Ahead::begin(transfer, &progress, order.copies);
         Self {
             received: 0,
             segment: transfer.segments.take(),
             inspector: order.inspect.clone().map(Inspector::new),
             md5: workers.lane(Md5Lane::default()),
             os_hash: workers.lane(OsHashLane::new(order.os_hash)),
-            ingest: workers.lane(Ingest::new(gather)),
+            ingest: workers.lane(Ingest::new(gather, ahead.written.clone())),
             progress,
             sync: BackgroundSync::default(),
+            ahead,
             transfer: Arc::clone(transfer),
             order,
             stopping,
@@ -151,7 +164,7 @@ impl Intake {
         if self.stopping.poll_unpin(cx).is_ready() {
             return Poll::Ready(Err(UploadError::Stopped));
         }
-        self.sync.check(cx).map_err(KeepError::from)?;
+        self.sync.check(cx)?;
         let frame = Pin::new(body).poll_next(cx);
         frame.map(|frame| frame.transpose().map_err(|error| UploadError::Body(error.into())))
     }
@@ -202,12 +215,19 @@ impl Intake {
             Some(inspector) => inspector.finish().map_err(UploadError::Format)?,
             None => None,
         };
+        // What is on its way to other nodes arrives meanwhile.
+        self.ahead.end();
         let gathered = self.ingest.finish().await?;
         let checksum = self.md5.finish().await?;
         let os_hash_value = self.os_hash.finish().await?;
-        self.sync.finish().await.map_err(KeepError::from)?;
+        self.sync.finish().await?;
         drop(self.progress);
         let (manifest, guard) = commit(&self.transfer, gathered).await?;
+        let ahead = tokio::select! {
+            biased;
+            () = &mut self.stopping => return Err(UploadError::Stopped),
+            nodes = self.ahead.ended() => nodes,
+        };
         drop(self.slot);
         let content = Content {
             manifest,
@@ -218,6 +238,44 @@ impl Intake {
             os_hash_value,
             stores: vec![StoreId("peer".to_owned())],
         };
-        Ok(StoredImage { content, guard })
+        Ok(StoredImage { content, guard, ahead })
+    }
+}
+
+/// Other nodes fetching what is written.
+struct Ahead {
+    /// `None` if nobody does.
+    written: Option<Arc<Written>>,
+    /// Ends with the upload, however that does.
+    going: JoinSet<Vec<NodeId>>,
+}
+
+impl Ahead {
+    fn begin(transfer: &Arc<Inner>, progress: &Arc<Progress>, copies: usize) -> Self {
+        let mut going = JoinSet::new();
+        let written = (copies > 0 && transfer.peers.is_some()).then(Written::new);
+        if let Some(written) = &written {
+            going.spawn(fetch_ahead(Arc::clone(transfer), Arc::clone(progress), Arc::clone(written), copies));
+        }
+        Self { written, going }
+    }
+
+    /// Let nothing more begin.
+    fn end(&self) {
+        if let Some(written) = &self.written {
+            written.end();
+        }
+    }
+
+    /// Wait until what is on its way has arrived. Answers with who has fetched it all.
+    async fn ended(mut self) -> Vec<NodeId> {
+        match self.going.join_next().await {
+            Some(Ok(nodes)) => nodes,
+            Some(Err(error)) => {
+                tracing::error!(%error, "the task that has other nodes fetch an upload panicked");
+                Vec::new()
+            }
+            None => Vec::new(),
+        }
     }
 }

@@ -83,6 +83,13 @@ section! {
         /// Mebibytes a second at which what is kept is read again and checked; what is damaged is fetched from other
         /// nodes. 0: never.
         scrub_mib_per_s: u64 = 8,
+        /// Kibibytes of an upload that goes on after which other nodes fetch them, if they are to have copies.
+        part_kib: u64 = 16_384,
+        /// Kibibytes that a node fetches from others before they are made durable, so that they need not be fetched
+        /// again if it restarts or the others are gone. A 64th of the image, if that is more.
+        checkpoint_kib: u64 = 65_536,
+        /// Seconds for which they are kept if nobody goes on fetching the image.
+        resume_within_s: u64 = 3_600,
     }
 }
 

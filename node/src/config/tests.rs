@@ -81,6 +81,8 @@ fn what_the_api_refuses_is_named_as_it_was_written() {
         ("[api]\nkeep_alive_timeout_s = 9223372036854775807\n", "api.keep_alive_timeout_s"),
         ("[storage]\nuploads_max = 0\n", "storage.uploads_max"),
         ("[storage]\nuploads_max = 1025\n", "storage.uploads_max"),
+        ("[storage]\npart_kib = 0\n", "storage.part_kib"),
+        ("[storage]\ncheckpoint_kib = 0\n", "storage.checkpoint_kib"),
         ("[storage]\ndownloads_max = 0\n", "storage.downloads_max"),
         ("[storage]\ndownloads_max = 4097\n", "storage.downloads_max"),
     ] {

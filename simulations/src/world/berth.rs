@@ -155,6 +155,9 @@ impl Berth {
         settings.storage.reclaim_interval_s = self.0.plan.reclaim_interval_s;
         settings.storage.uploads_max = self.0.plan.uploads_max;
         settings.storage.cache_max_mib = self.0.plan.cache_max_mib;
+        settings.storage.part_kib = self.0.plan.part_kib;
+        settings.storage.checkpoint_kib = self.0.plan.checkpoint_kib;
+        settings.storage.resume_within_s = 5;
         settings.cluster.out_after_s = self.0.plan.out_after_s;
         settings.raft.snapshot_entries = self.0.plan.snapshot_entries;
         settings.raft.log_entries_kept = self.0.plan.log_entries_kept;

@@ -20,6 +20,7 @@ use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::pulls::Purpose;
 use super::survey::Share;
 use super::wire::{self, Answer, Breach, Head, HoldRefusal, News, Request};
 use crate::connection::{Broken, Connection, Receiving};
@@ -205,9 +206,13 @@ impl Link {
         Ok(Following { stream, first: Some(first) })
     }
 
-    /// Have the peer hold a manifest durably.
-    pub(crate) async fn hold(&self, root: ManifestRoot) -> Result<Holding, AskError> {
-        let mut stream = self.ask(&Request::Hold { root }).await?;
+    /// Have the peer hold a manifest durably, or fetch it ahead.
+    pub(crate) async fn hold(&self, root: ManifestRoot, purpose: Purpose) -> Result<Holding, AskError> {
+        let request = match purpose {
+            Purpose::Hold => Request::Hold { root },
+            Purpose::Ahead => Request::Ahead { root },
+        };
+        let mut stream = self.ask(&request).await?;
         let mut most = 0;
         let mut moved_at = Instant::now();
         loop {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use peerglass_catalog::{ManifestRoot, NodeId};
 
-use super::pulls::follow;
+use super::pulls::{Purpose, follow, follow_for};
 use super::wire::HoldRefusal;
 use crate::connection::Connection;
 use crate::error::DownloadError;
@@ -40,6 +40,17 @@ pub(super) async fn hold(
         }
     }
     Err(HoldRefusal::NoSource)
+}
+
+/// Fetch what `root` names and keep it for a while, with what `asker` has if need be.
+pub(super) async fn fetch_ahead(
+    transfer: Arc<Inner>,
+    root: ManifestRoot,
+    asker: (NodeId, Option<Connection>),
+) -> Result<(), HoldRefusal> {
+    let pull = follow_for(&transfer, root, 0, Purpose::Ahead)?;
+    pull.meet(asker.0, asker.1);
+    pull.ended().await
 }
 
 /// Whether all of the manifest is here, and durable.

@@ -9,10 +9,12 @@
 //! * What is held soundly already is not fetched again. Holes are never asked for.
 //! * Bytes that are not what they were asked for by are dropped, and whoever sent them is not asked again.
 //! * It ends: when nobody who can be reached has what is missing, and also when everybody waits for each other.
-//! * Dropped at any await, it leaves what an upload would: nothing, or what reclaim removes.
+//! * Dropped at any await, it leaves its checkpoints, with which the next one goes on, and else nothing, or what reclaim
+//!   removes.
 
 mod contents;
 mod intake;
+mod piece;
 mod rounds;
 
 use std::sync::Arc;
@@ -25,7 +27,7 @@ use tokio::task::consume_budget;
 
 use super::ask::{AskError, Link, Want, WantLen};
 use super::follow::{Followed, Heard};
-use super::pulls::{Pull, View};
+use super::pulls::{Pull, Purpose, View};
 use super::sources::verify;
 use super::wire::{Breach, HoldRefusal, News};
 use crate::error::{DiskFailure, DownloadError};
@@ -60,6 +62,8 @@ pub(crate) enum PullError {
     Worker(DiskFailure),
     #[error(transparent)]
     Keep(#[from] KeepError),
+    #[error("too much is being pulled")]
+    Busy,
     #[error("this node is stopping")]
     Stopped,
 }
@@ -70,6 +74,7 @@ impl PullError {
         match self {
             Self::NoSource => HoldRefusal::NoSource,
             Self::Keep(KeepError::Full) => HoldRefusal::Full,
+            Self::Busy => HoldRefusal::Busy,
             Self::Stopped => HoldRefusal::Stopping,
             Self::Worker(_) | Self::Unusable(_) | Self::Contradiction | Self::Keep(KeepError::Disk(_)) => {
                 HoldRefusal::Failed
@@ -86,9 +91,16 @@ pub(super) async fn run(
     pull: &Pull,
     says: &watch::Sender<View>,
 ) -> Result<(), PullError> {
-    let Ok(_slot) = transfer.pulls.slots.acquire().await else { return Err(PullError::Stopped) };
+    let slot = match pull.purpose {
+        Purpose::Hold => transfer.pulls.slots.acquire().await.map_err(|_| PullError::Stopped),
+        Purpose::Ahead => transfer.pulls.ahead_slots.try_acquire().map_err(|_| PullError::Busy),
+    };
+    let _slot = slot?;
     says.send_modify(|view| view.begun = true);
-    let gather = Gather::new(transfer, Arc::clone(&pull.progress));
+    let mut gather = Gather::new(transfer, Arc::clone(&pull.progress));
+    if pull.purpose == Purpose::Ahead {
+        gather.show_pages();
+    }
     let (gather, mut held) = held_blobs(transfer, gather, vec![root.0]).await?;
     let (mut heard, mut rounds) = (Vec::new(), Rounds::new(root));
     heed_met(&mut followed, pull);
@@ -102,16 +114,20 @@ pub(super) async fn run(
         return Err(PullError::Contradiction);
     }
     says.send_modify(|view| view.root = Some(Arc::clone(&decoded)));
-    // First, so that peers can have it from here as soon as anything. Readers know it even if there is no room.
-    let first = move || {
-        let mut gather = gather;
+    // So that peers can have it from here as soon as anything. It is written last: a pack with a root is taken for one
+    // with which all of it was here.
+    pull.progress.show(root.0, encoded.clone());
+    let mut intake = Intake::new(transfer, (pull, says), followed, (root, Arc::clone(&decoded)), rounds);
+    let mut gather = intake.receive(gather, heard).await?;
+    let mut checkpoints = intake.finish();
+    if pull.purpose == Purpose::Ahead {
+        return Ok(checkpoints.finish_with(gather).await?);
+    }
+    let last = move || {
         gather.add_blob(root.0, encoded, BlobKind::Root)?;
         Ok::<_, KeepError>(gather)
     };
-    let gather = transfer.workers.run(first).await.map_err(KeepError::Disk)??;
-    let mut intake = Intake::new(transfer, (pull, says), followed, (root, Arc::clone(&decoded)), rounds);
-    let gather = intake.receive(gather, heard).await?;
-    drop(intake);
+    let gather = transfer.workers.run(last).await.map_err(KeepError::Disk)??;
     let root_again = Arc::unwrap_or_clone(decoded);
     commit(transfer, gather.finish(root, root_again)).await?;
     Ok(())

@@ -1,11 +1,13 @@
-//! The pulls that go on: one for each manifest at a time, however many wait for it.
+//! The pulls that go on: one for each manifest at a time, however many wait for it; and what uploads offer of
+//! themselves (`ahead`), which peers follow like a pull.
 //!
 //! # What it promises
 //!
 //! * A pull is a task of the node's own set. It goes on when whoever began it is gone, and ends with
 //!   [`Transfer::stop`](crate::Transfer::stop).
 //! * While it goes on its manifest is guarded, so reclaim leaves what it has brought alone.
-//! * At most [`PULLS_MAX`] receive at once and [`PULLS_WAITING_MAX`] wait; one more is refused.
+//! * At most [`PULLS_MAX`] receive at once and [`PULLS_WAITING_MAX`] wait; one more is refused. Of those for uploads
+//!   elsewhere at most [`AHEAD_MAX`] receive, and none waits.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -22,6 +24,7 @@ use super::wire::HoldRefusal;
 use crate::connection::Connection;
 use crate::gather::Progress;
 use crate::ledger::RootGuard;
+use crate::swarm::Pieces;
 use crate::transfer::Inner;
 
 /// Pulls that receive at once. Each has up to 8 MiB in flight, and together they open no more streams
@@ -29,6 +32,18 @@ use crate::transfer::Inner;
 const PULLS_MAX: usize = 6;
 /// Pulls that wait for their turn: each is a task and little more.
 const PULLS_WAITING_MAX: usize = 256;
+
+/// Pulls of parts of uploads that receive at once: they take nothing from those that somebody waits for.
+const AHEAD_MAX: usize = 4;
+
+/// What becomes of what a pull brings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The manifest is held.
+    Hold,
+    /// It is kept for a while, for a manifest that nobody knows yet.
+    Ahead,
+}
 
 /// How far a pull is.
 #[derive(Clone, Default)]
@@ -45,6 +60,7 @@ pub(crate) struct View {
 
 /// A pull as those who wait for it and those who want from it see it.
 pub(crate) struct Pull {
+    pub(crate) purpose: Purpose,
     pub(crate) progress: Arc<Progress>,
     /// The pieces that can be read.
     pub(crate) having: Having,
@@ -70,6 +86,11 @@ const MET_MAX: usize = 128;
 const READERS_HEEDED_MAX: usize = 64;
 
 impl Pull {
+    fn new(purpose: Purpose, progress: Arc<Progress>, view: watch::Receiver<View>) -> Self {
+        let (having, wishes, nudge) = (Having::default(), Mutex::default(), Notify::new());
+        Self { purpose, progress, having, view, wishes, nudge }
+    }
+
     /// What it is doing now and from now on.
     pub(crate) fn view(&self) -> watch::Receiver<View> {
         self.view.clone()
@@ -154,44 +175,68 @@ impl Drop for Waiting {
 pub(crate) struct Pulls {
     going: Mutex<BTreeMap<ManifestRoot, Arc<Pull>>>,
     pub(super) slots: Semaphore,
+    /// Those of which nothing is held in the end, and what is offered: apart, so that nobody who wants to hold
+    /// something joins one.
+    ahead: Mutex<BTreeMap<ManifestRoot, Arc<Pull>>>,
+    pub(super) ahead_slots: Semaphore,
 }
 
 impl Default for Pulls {
     fn default() -> Self {
-        Self { going: Mutex::default(), slots: Semaphore::new(PULLS_MAX) }
+        Self {
+            going: Mutex::default(),
+            slots: Semaphore::new(PULLS_MAX),
+            ahead: Mutex::default(),
+            ahead_slots: Semaphore::new(AHEAD_MAX),
+        }
     }
 }
 
 impl Pulls {
     // Each critical section is one step on the map.
-    fn going(&self) -> MutexGuard<'_, BTreeMap<ManifestRoot, Arc<Pull>>> {
-        self.going.lock().unwrap_or_else(PoisonError::into_inner)
+    fn going(&self, purpose: Purpose) -> MutexGuard<'_, BTreeMap<ManifestRoot, Arc<Pull>>> {
+        let pulls = match purpose {
+            Purpose::Hold => &self.going,
+            Purpose::Ahead => &self.ahead,
+        };
+        pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Bytes that the pull of `root`, if there is one, has received.
     pub(super) fn received(&self, root: &ManifestRoot) -> u64 {
-        let pull = self.going().get(root).map(|pull| pull.view());
+        let pull = self.of(root).map(|pull| pull.view());
         pull.map_or(0, |view| view.borrow().received)
     }
 
     /// The pull of `root`, if one goes on.
     pub(super) fn of(&self, root: &ManifestRoot) -> Option<Arc<Pull>> {
-        self.going().get(root).map(Arc::clone)
+        let find = |purpose| self.going(purpose).get(root).map(Arc::clone);
+        find(Purpose::Hold).or_else(|| find(Purpose::Ahead))
     }
 
     /// How many go on or wait.
     pub(crate) fn count(&self) -> usize {
-        self.going().len()
+        self.going(Purpose::Hold).len()
     }
 }
 
 /// Follow the pull of `root`, which begins now, for a reader at the byte `from` of the image, unless it goes on.
 pub(crate) fn follow(transfer: &Arc<Inner>, root: ManifestRoot, from: u64) -> Result<Arc<Pull>, HoldRefusal> {
+    follow_for(transfer, root, from, Purpose::Hold)
+}
+
+/// The same, for either purpose.
+pub(super) fn follow_for(
+    transfer: &Arc<Inner>,
+    root: ManifestRoot,
+    from: u64,
+    purpose: Purpose,
+) -> Result<Arc<Pull>, HoldRefusal> {
     let peers = transfer.peers.clone().ok_or(HoldRefusal::NoSource)?;
     if *transfer.stopping.borrow() {
         return Err(HoldRefusal::Stopping);
     }
-    let mut going = transfer.pulls.going();
+    let mut going = transfer.pulls.going(purpose);
     let count = going.len();
     let vacant = match going.entry(root) {
         Entry::Occupied(pull) => return Ok(Arc::clone(pull.get())),
@@ -199,18 +244,13 @@ pub(crate) fn follow(transfer: &Arc<Inner>, root: ManifestRoot, from: u64) -> Re
         Entry::Vacant(vacant) => vacant,
     };
     let (says, view) = watch::channel(View::default());
-    let pull = Arc::new(Pull {
-        progress: Arc::new(Progress::new(transfer.store.clone())),
-        having: Having::default(),
-        view,
-        wishes: Mutex::default(),
-        nudge: Notify::new(),
-    });
+    let pull = Arc::new(Pull::new(purpose, Arc::new(Progress::new(transfer.store.clone())), view));
     vacant.insert(Arc::clone(&pull));
     drop(going);
     let going = Going {
         guard: Some(RootGuard::new(Arc::clone(&transfer.store.ledger), root)),
         transfer: Arc::clone(transfer),
+        purpose,
         root,
     };
     // The first who waits waits for this.
@@ -237,7 +277,11 @@ async fn carry_out(
     };
     transfer.traffic.pulled(outcome.is_ok());
     let ended = outcome.map_err(|error| {
-        tracing::warn!(manifest = %root.0, %error, "a manifest was not pulled");
+        match pull.purpose {
+            Purpose::Hold => tracing::warn!(manifest = %root.0, %error, "a manifest was not pulled"),
+            // An upload that was given up, as a rule.
+            Purpose::Ahead => tracing::debug!(%error, "a part of an upload was not pulled"),
+        }
         error.refusal()
     });
     drop(pull);
@@ -249,14 +293,46 @@ async fn carry_out(
 /// That a pull goes on.
 struct Going {
     transfer: Arc<Inner>,
+    purpose: Purpose,
     root: ManifestRoot,
     guard: Option<RootGuard>,
 }
 
 impl Drop for Going {
     fn drop(&mut self) {
-        self.transfer.pulls.going().remove(&self.root);
+        self.transfer.pulls.going(self.purpose).remove(&self.root);
         // After that: nobody may find the pull who is not protected by it.
         drop(self.guard.take());
+    }
+}
+
+/// A manifest that peers can have from here while this lives, without it being held.
+pub(super) struct Offer {
+    transfer: Arc<Inner>,
+    name: ManifestRoot,
+    says: watch::Sender<View>,
+}
+
+/// Offer `root`, of which `progress` has everything.
+pub(super) fn offer(transfer: &Arc<Inner>, root: Root, progress: Arc<Progress>) -> Offer {
+    let (name, pieces) = (Root::name(&root.encode()), Pieces::new(&root).count());
+    let view = View { begun: true, root: Some(Arc::new(root)), ..View::default() };
+    let (says, view) = watch::channel(view);
+    let pull = Pull::new(Purpose::Ahead, progress, view);
+    pull.having.add(0..pieces);
+    transfer.pulls.going(Purpose::Ahead).insert(name, Arc::new(pull));
+    Offer { transfer: Arc::clone(transfer), name, says }
+}
+
+impl Offer {
+    pub(super) fn name(&self) -> ManifestRoot {
+        self.name
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.transfer.pulls.going(Purpose::Ahead).remove(&self.name);
+        self.says.send_modify(|view| view.ended = Some(Err(HoldRefusal::NoSource)));
     }
 }

@@ -9,6 +9,7 @@ use peerglass_catalog::{ManifestRoot, NodeId};
 use tokio::sync::oneshot;
 
 use super::ask::{Holding, Link, on_a_link};
+use super::pulls::Purpose;
 use super::serve;
 use crate::connection::Connection;
 use crate::error::DownloadError;
@@ -39,6 +40,7 @@ pub(crate) async fn replicate(
     transfer: &Arc<Inner>,
     root: ManifestRoot,
     copies: usize,
+    first: &[NodeId],
 ) -> Result<Vec<NodeId>, ReplicateError> {
     // Peers fetch from here while this waits.
     let _guard = RootGuard::new(Arc::clone(&transfer.store.ledger), root);
@@ -53,7 +55,7 @@ pub(crate) async fn replicate(
     tokio::select! {
         biased;
         _ = ending.wait_for(|ending| *ending) => Err(ReplicateError::Here(DownloadError::Stopped)),
-        replicated = ask_candidates(transfer, root, copies) => replicated,
+        replicated = ask_candidates(transfer, root, copies, first) => replicated,
     }
 }
 
@@ -61,13 +63,13 @@ async fn ask_candidates(
     transfer: &Arc<Inner>,
     root: ManifestRoot,
     copies: usize,
+    first: &[NodeId],
 ) -> Result<Vec<NodeId>, ReplicateError> {
     let mut left = VecDeque::new();
     if let Some(peers) = &transfer.peers {
-        // Those that are to keep it first: they need not fetch it later, and others need not drop it.
-        let homes = peers.keepers(root, Since::Whenever).await.unwrap_or_default().nodes;
-        let mut seen = BTreeSet::from([peers.me()]);
-        left.extend(homes.into_iter().chain(peers.candidates()).filter(|node| seen.insert(*node)));
+        // Those that have most of it already, then those that are to keep it.
+        left.extend(first.iter().copied());
+        left.extend(in_order(&**peers, root).await.into_iter().filter(|node| !first.contains(node)));
     }
     let mut holders = Vec::new();
     let mut asked = FuturesUnordered::new();
@@ -75,7 +77,7 @@ async fn ask_candidates(
         while holders.len() + asked.len() < copies
             && let Some((node, peers)) = left.pop_front().zip(transfer.peers.clone())
         {
-            asked.push(ask(transfer, peers, node, root));
+            asked.push(ask(transfer, peers, node, root, Purpose::Hold));
         }
         match asked.next().await {
             Some((node, true)) => holders.push(node),
@@ -86,12 +88,20 @@ async fn ask_candidates(
     Ok(holders)
 }
 
-/// Have one node hold the manifest. Answers with whether it does.
-async fn ask(
+/// Every other node, those first that are to keep `root`: they need not fetch it later, and others need not drop it.
+pub(super) async fn in_order(peers: &dyn Peers, root: ManifestRoot) -> Vec<NodeId> {
+    let homes = peers.keepers(root, Since::Whenever).await.unwrap_or_default().nodes;
+    let mut seen = BTreeSet::from([peers.me()]);
+    homes.into_iter().chain(peers.candidates()).filter(|node| seen.insert(*node)).collect()
+}
+
+/// Have one node hold the manifest, or fetch it ahead. Answers with whether it does.
+pub(super) async fn ask(
     transfer: &Arc<Inner>,
     peers: Arc<dyn Peers>,
     node: NodeId,
     root: ManifestRoot,
+    purpose: Purpose,
 ) -> (NodeId, bool) {
     let hold = |link: Arc<Link>| async move {
         // Over QUIC it fetches by this connection, which nobody else may be serving. What it has begun to
@@ -101,20 +111,21 @@ async fn ask(
         if let Connection::Quic(connection) = link.connection().clone() {
             transfer.spawn(serve::connection(Arc::clone(transfer), connection.into(), node, until));
         }
-        let holding = link.hold(root).await;
+        let holding = link.hold(root, purpose).await;
         drop(asking);
         holding
     };
-    let holding = on_a_link(&*peers, node, hold).await;
-    match holding {
-        Ok(Holding::Held) => (node, true),
-        Ok(Holding::Refused(reason)) => {
-            tracing::warn!(peer = node.0, ?reason, manifest = %root.0, "a node does not hold an image");
-            (node, false)
+    let refused = match on_a_link(&*peers, node, hold).await {
+        Ok(Holding::Held) => return (node, true),
+        Ok(Holding::Refused(reason)) => format!("{reason:?}"),
+        Err(error) => error.to_string(),
+    };
+    match purpose {
+        Purpose::Hold => {
+            tracing::warn!(peer = node.0, reason = refused, manifest = %root.0, "a node does not hold an image");
         }
-        Err(error) => {
-            tracing::warn!(peer = node.0, %error, manifest = %root.0, "a node does not hold an image");
-            (node, false)
-        }
+        // It will be asked to hold the whole.
+        Purpose::Ahead => tracing::debug!(peer = node.0, reason = refused, "a node fetches nothing ahead"),
     }
+    (node, false)
 }

@@ -22,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at}
 use super::ask::REQUEST_TIME_MAX;
 use super::hold;
 use super::outbox::TURN_TIME;
+use super::pulls::Purpose;
 use super::wire::{self, Answer, Breach, Request};
 use super::{keep, survey, tell};
 use crate::connection::{Broken, Calls, Connection, REQUESTS_MAX, Receiving, Sending};
@@ -138,7 +139,8 @@ impl Served<'_> {
                 let sent = timeout(REQUEST_TIME_MAX, self.blobs(send, root, digests, plain)).await;
                 return sent.map_err(|_| ServeError::Silent)?;
             }
-            Request::Hold { root } => self.hold(send, root).await?,
+            Request::Hold { root } => self.hold(send, root, Purpose::Hold).await?,
+            Request::Ahead { root } => self.hold(send, root, Purpose::Ahead).await?,
             Request::Keeps { root, at } => {
                 let keeps = keep::keeps(self.transfer, root, at).await;
                 say(send, Answer::Holds(keeps)).await?;
@@ -172,8 +174,8 @@ impl Served<'_> {
         // In plain bytes: it is what others count, and how long it takes to verify them.
         let finder = reader(self.transfer);
         let sizes = move || {
-            let size = |digest: Digest| match finder.find(&digest) {
-                Ok((_, form)) => Ok((digest, form.plain_len() as usize)),
+            let size = |digest: Digest| match finder.plain_len(&digest) {
+                Ok(len) => Ok((digest, len)),
                 Err(DownloadError::Disk(failure)) => Err(failure),
                 Err(_) => Ok((digest, 0)),
             };
@@ -250,10 +252,15 @@ impl Served<'_> {
         Ok(())
     }
 
-    /// Hold a manifest, and say now and then that it is being worked on.
-    async fn hold(&self, send: &mut Sending, root: ManifestRoot) -> Result<(), ServeError> {
-        let held = hold::hold(Arc::clone(self.transfer), root, (self.peer, self.back.cloned()));
-        let mut held = std::pin::pin!(held);
+    /// Hold a manifest, or fetch it ahead, and say now and then that it is being worked on.
+    async fn hold(&self, send: &mut Sending, root: ManifestRoot, purpose: Purpose) -> Result<(), ServeError> {
+        let (transfer, asker) = (Arc::clone(self.transfer), (self.peer, self.back.cloned()));
+        let mut held = std::pin::pin!(async {
+            match purpose {
+                Purpose::Hold => hold::hold(transfer, root, asker).await.map(Some),
+                Purpose::Ahead => hold::fetch_ahead(transfer, root, asker).await.map(|()| None),
+            }
+        });
         let mut ticks = interval_at(Instant::now() + wire::WORKING_EVERY, wire::WORKING_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

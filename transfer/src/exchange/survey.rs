@@ -8,7 +8,7 @@ use peerglass_catalog::{ManifestRoot, NodeId};
 use tokio::time::{Duration, timeout};
 
 use super::ask::{Holding, Link, on_a_link};
-use super::pulls::follow;
+use super::pulls::{Purpose, follow};
 use super::wire::HoldRefusal;
 use crate::error::DownloadError;
 use crate::swarm::Pieces;
@@ -113,7 +113,7 @@ pub(crate) fn prefetch(transfer: &Arc<Inner>, root: ManifestRoot, node: NodeId) 
     }
     let mut ending = transfer.ending.subscribe();
     transfer.spawn(async move {
-        let hold = |link: Arc<Link>| async move { link.hold(root).await };
+        let hold = |link: Arc<Link>| async move { link.hold(root, Purpose::Hold).await };
         let held = tokio::select! {
             biased;
             _ = ending.wait_for(|ending| *ending) => return,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use peerglass_catalog::{ManifestRoot, NodeId};
 use tokio::time::sleep;
 
-use super::pulls::Pull;
+use super::pulls::{Pull, Purpose};
 use super::serve::{ServeError, send_all};
 use super::wire::{self, NEWS_PIECES_MAX, News};
 use crate::connection::Sending;
@@ -34,9 +34,10 @@ pub(super) async fn tell(
             break;
         }
         let is_whole = tell_of_pull(transfer, send, &pull, &mut told).await?;
+        let is_held_then = pull.purpose == Purpose::Hold;
         // What it gathered is of no more use, and would be kept for as long as somebody listens.
         drop(pull);
-        if is_whole {
+        if is_whole && is_held_then {
             return whole(transfer, send).await;
         }
         if told > 0 {

@@ -22,6 +22,7 @@
 //! | `Share { root }` | one frame `Answer::Share`: how much of the manifest is here |
 //! | `Follow { root }` | frames `News`, the first at once, then whenever there is some, until one that ends it |
 //! | `Hold { root }` | frames `Answer::Working(n)`, one every [`WORKING_EVERY`], in which `n` grows with what was received; then one `Answer::Held` or `Answer::Refused` |
+//! | `Ahead { root }` | the same; here `Held` says that what it names is kept |
 //!
 //! `Follow` asks for news of how much of a manifest is here. `Nothing`, `Ended` and a finished stream end it. `Whole`
 //! is said of what is held; of a manifest that is being pulled, `Has` lists pieces (`swarm/pieces.rs`) as they come, after
@@ -30,6 +31,9 @@
 //!
 //! `Hold` asks the other side to hold a manifest and to answer when that is durable. What it lacks
 //! it fetches with requests of its own: over the same connection first, if that is QUIC, then from whom else it knows.
+//!
+//! `Ahead` asks the other side to fetch what a manifest names and to keep it for a while, without holding the manifest: it
+//! is a part of an upload that goes on, lives in the memory of whoever asks, and can be had there until the answer.
 //!
 //! A blob is a chunk, a manifest page or a manifest's root; its name is the BLAKE3 of the plain bytes. Chunks travel as
 //! they are stored: compressed, if that is shorter. `Blobs` says whether `plain` bytes are wanted, as pages and roots
@@ -95,6 +99,9 @@ pub(crate) enum Request {
     Keeps {
         root: ManifestRoot,
         at: u64,
+    },
+    Ahead {
+        root: ManifestRoot,
     },
 }
 
@@ -232,7 +239,8 @@ pub(crate) fn request(frame: &[u8]) -> Result<Request, Breach> {
         | Request::Hold { .. }
         | Request::Follow { .. }
         | Request::Share { .. }
-        | Request::Keeps { .. } => Ok(request),
+        | Request::Keeps { .. }
+        | Request::Ahead { .. } => Ok(request),
     }
 }
 

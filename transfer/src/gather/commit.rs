@@ -22,17 +22,17 @@ pub(crate) async fn commit(
     let guard = RootGuard::new(Arc::clone(&ledger), name);
     let known = Arc::clone(&ledger);
     let look = move || {
-        let mut written = writer.iter().flat_map(|writer| &writer.rows).map(|row| row.digest);
+        let mut written = writer.iter().flat_map(|(_, writer)| &writer.rows).map(|row| row.digest);
         let nothing_new = known.holds(&name)? && all_sound(&known, &mut written)?;
         Ok::<_, KeepError>((writer, nothing_new))
     };
     let (writer, nothing_new) = transfer.workers.run(look).await.map_err(KeepError::Disk)??;
     let sealed = match writer {
-        Some(writer) if !nothing_new => {
+        Some((begun, writer)) if !nothing_new => {
             let sealed = writer.seal().await?;
             transfer.directory.settle(transfer, sealed.pack).await?;
             pins.pin(sealed.pack);
-            Some(sealed)
+            Some((begun, sealed))
         }
         Some(_) | None => None,
     };
@@ -40,16 +40,17 @@ pub(crate) async fn commit(
     // All in one closure: if the caller is dropped while it runs, it still runs to its end, and the
     // claims are released only then.
     let enter = move || {
-        let (_relied_on, _writing) = (pins, writing);
-        if let Some(sealed) = &sealed {
-            progress.enter(sealed, None)?;
+        let (_packs, _writing) = (progress, writing);
+        if let Some((begun, sealed)) = &sealed {
+            begun.enter(sealed, None)?;
         }
         store.ledger.begin_hold(&name)?;
         let mut reader = BlobReader::new(store.clone());
         store.ledger.hold::<KeepError>(&name, &root, |page| Ok(reader.page(page)?))?;
-        if let Some(sealed) = &sealed {
+        if let Some((_, sealed)) = &sealed {
             store.ledger.complete(sealed.pack)?;
         }
+        store.ledger.forget_checkpoints(pins.packs())?;
         Ok::<_, KeepError>(guard)
     };
     let guard = transfer.workers.run(enter).await.map_err(KeepError::Disk)??;

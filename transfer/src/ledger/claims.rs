@@ -38,6 +38,11 @@ impl Pins {
         Ok(false)
     }
 
+    /// What is relied on.
+    pub(crate) fn packs(&self) -> &BTreeSet<PackId> {
+        &self.packs
+    }
+
     /// Rely on everything in `pack`; false if it is being emptied.
     pub(crate) fn pin(&mut self, pack: PackId) -> bool {
         let mut state = self.ledger.locked();

@@ -11,7 +11,7 @@ use peerglass_catalog::keyspace::Fault;
 use tokio::time::Instant;
 
 use super::{Ledger, ROWS_PER_BATCH, Working};
-use crate::index;
+use crate::index::{self, Place};
 
 /// A use this soon after one that was noted is not noted: a busy image costs no writes.
 const NOTED_EVERY: Duration = Duration::from_mins(10);
@@ -72,7 +72,7 @@ impl Ledger {
         working.write()
     }
 
-    /// Bytes of the blobs that nobody names and that are there still.
+    /// Bytes of the blobs that nobody names and that the next reclaim removes.
     pub(crate) fn unnamed_bytes(&self) -> Result<u64, Fault> {
         let (mut bytes, mut after) = (0, None);
         loop {
@@ -80,8 +80,11 @@ impl Ledger {
             let Some(last) = zeros.last() else { return Ok(bytes) };
             after = Some(*last);
             for digest in &zeros {
-                let blob = self.blob(digest)?.filter(|blob| blob.place.is_some());
-                bytes += blob.map_or(0, |blob| u64::from(blob.form.stored_len()));
+                let Some(blob) = self.blob(digest)? else { continue };
+                let is_swept = |place: Place| !self.locked().checkpoints.contains_key(&place.pack);
+                if blob.place.is_some_and(is_swept) {
+                    bytes += u64::from(blob.form.stored_len());
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use peerglass_catalog::Digest;
 use super::{Reclaimed, work};
 use crate::disk::PackId;
 use crate::error::DiskFailure;
-use crate::gather::Progress;
+use crate::gather::Begun;
 use crate::index::{PackRecord, Place};
 use crate::ledger::Closed;
 use crate::pack::{PackError, PackWriter, Row, Trailer};
@@ -98,9 +98,7 @@ async fn unlink(transfer: &Arc<Inner>, dead: Vec<Closed>) -> Result<(), DiskFail
 async fn rewrite(transfer: &Arc<Inner>, closed: Closed) -> Result<Option<Closed>, DiskFailure> {
     let old = closed.pack;
     let store = transfer.store.clone();
-    let progress = Arc::new(Progress::new(store.clone()));
-    let writing = Arc::clone(&progress);
-    let Some(writer) = work(transfer, move || copy_live(&store, &writing, old)).await? else {
+    let Some((begun, writer)) = work(transfer, move || copy_live(&store, old)).await? else {
         return Ok(None);
     };
     if writer.rows.is_empty() {
@@ -112,14 +110,14 @@ async fn rewrite(transfer: &Arc<Inner>, closed: Closed) -> Result<Option<Closed>
     let store = transfer.store.clone();
     // The pack stays closed until this has run, even if reclaim is given up meanwhile.
     let enter = move || {
-        progress.enter(&sealed, Some(old))?;
+        begun.enter(&sealed, Some(old))?;
         store.ledger.complete(sealed.pack)?;
         Ok(Some(closed))
     };
     work(transfer, enter).await
 }
 
-fn copy_live(store: &Store, progress: &Progress, old: PackId) -> Result<Option<PackWriter>, DiskFailure> {
+fn copy_live(store: &Store, old: PackId) -> Result<Option<(Arc<Begun>, PackWriter)>, DiskFailure> {
     let rows = match table(store, old) {
         Ok(rows) => rows,
         Err(error) => {
@@ -128,7 +126,7 @@ fn copy_live(store: &Store, progress: &Progress, old: PackId) -> Result<Option<P
         }
     };
     let mut reader = BlobReader::new(store.clone());
-    let mut writer = progress.begin_smaller()?;
+    let (begun, mut writer) = Begun::smaller(store)?;
     let mut buffer = Vec::with_capacity(COPY_BYTES);
     let mut pending: Vec<Row> = Vec::new();
     let mut opened = Vec::new();
@@ -155,7 +153,7 @@ fn copy_live(store: &Store, progress: &Progress, old: PackId) -> Result<Option<P
         }
     }
     writer.append(&buffer, &pending)?;
-    Ok(Some(writer))
+    Ok(Some((begun, writer)))
 }
 
 fn table(store: &Store, pack: PackId) -> Result<Vec<Row>, PackError> {

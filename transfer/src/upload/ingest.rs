@@ -1,11 +1,14 @@
 //! The lane that cuts, names, finds what is held already, and compresses and writes the rest.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use peerglass_catalog::Digest;
 use peerglass_catalog::manifest::{Builder, Entry, ManifestError, Page, PageRef, Root};
 
 use crate::chunking::{CUT, Cut, Cutter, LOOK_AHEAD};
 use crate::error::{DiskFailure, DownloadError, UploadError};
+use crate::exchange::Written;
 use crate::gather::{Gather, Gathered, KeepError};
 use crate::pack::BlobKind;
 use crate::workers::LaneWork;
@@ -13,6 +16,8 @@ use crate::workers::LaneWork;
 /// See the module.
 pub(crate) struct Ingest {
     gather: Gather,
+    /// Where it is said what is written, if anybody listens.
+    written: Option<Arc<Written>>,
     cutter: Cutter,
     builder: Builder,
     pages: Vec<PageRef>,
@@ -21,9 +26,10 @@ pub(crate) struct Ingest {
 }
 
 impl Ingest {
-    pub(crate) fn new(gather: Gather) -> Self {
+    pub(crate) fn new(gather: Gather, written: Option<Arc<Written>>) -> Self {
         Self {
             gather,
+            written,
             cutter: Cutter::default(),
             builder: Builder::new(),
             pages: Vec::new(),
@@ -35,6 +41,7 @@ impl Ingest {
     /// many bytes were cut.
     fn cut(&mut self, bytes: &[u8], until: usize, end: bool) -> Result<usize, UploadError> {
         let mut at = 0;
+        let mut entries = Vec::new();
         while at < until
             && let Some(cut) = self.cutter.next(&bytes[at..], end)
         {
@@ -51,11 +58,17 @@ impl Ingest {
                 }
             };
             at += len;
+            if matches!(entry, Entry::Chunk { .. }) && self.written.is_some() {
+                entries.push(entry);
+            }
             if let Some(page) = self.builder.push(entry).map_err(bug)? {
                 self.close_page(&page)?;
             }
         }
         self.gather.write_run().map_err(KeepError::from)?;
+        if let Some(written) = &self.written {
+            written.add(&entries);
+        }
         Ok(at)
     }
 

@@ -108,7 +108,7 @@ async fn the_empty_image_and_an_image_of_holes_cross_as_well() {
         let name = root(&store(&nodes[0].transfer, &image).await.unwrap());
         let size = image.len() as u64;
         assert!(read(&nodes[1].transfer, name, 0..size).await.unwrap() == image);
-        assert_eq!(nodes[0].transfer.replicate(name, 1).await.unwrap(), [nodes[1].id]);
+        assert_eq!(nodes[0].transfer.replicate(name, 1, &[]).await.unwrap(), [nodes[1].id]);
     }
 }
 
@@ -209,10 +209,10 @@ async fn copies_are_durable_where_they_are_said_to_be() {
     let image = noise(1, 3 * MIB);
     let stored = store(&nodes[0].transfer, &image).await.unwrap();
     let name = root(&stored);
-    assert_eq!(nodes[0].transfer.replicate(name, 0).await.unwrap(), []);
-    assert_eq!(nodes[0].transfer.replicate(name, 1).await.unwrap(), [NodeId(2)]);
+    assert_eq!(nodes[0].transfer.replicate(name, 0, &[]).await.unwrap(), []);
+    assert_eq!(nodes[0].transfer.replicate(name, 1, &[]).await.unwrap(), [NodeId(2)]);
     assert_exact(&nodes[1].transfer, &*nodes[1].memory.packs, &[&image]).await;
-    let mut both = nodes[0].transfer.replicate(name, 2).await.unwrap();
+    let mut both = nodes[0].transfer.replicate(name, 2, &[]).await.unwrap();
     both.sort_unstable();
     assert_eq!(both, [NodeId(2), NodeId(3)]);
     nodes[0].kill();
@@ -228,7 +228,7 @@ async fn what_is_asked_of_a_transfer_can_move_between_threads() {
     fn can_move<T: Send>(_: &T) {}
     let nodes = nodes(&Network::new(), 1, Workers::Inline).await;
     let name = root(&store(&nodes[0].transfer, b"x").await.unwrap());
-    can_move(&nodes[0].transfer.replicate(name, 1));
+    can_move(&nodes[0].transfer.replicate(name, 1, &[]));
     can_move(&nodes[0].transfer.download(name, 0..1));
     can_move(&nodes[0].transfer.stop());
 }
@@ -239,9 +239,10 @@ async fn too_few_nodes_for_the_copies_is_an_error_with_the_count() {
     let name = root(&store(&nodes[0].transfer, &noise(1, MIB)).await.unwrap());
     nodes[1].kill();
     nodes[2].transfer.stop().await;
-    let refused = nodes[0].transfer.replicate(name, 2).await;
+    let refused = nodes[0].transfer.replicate(name, 2, &[]).await;
     assert!(matches!(refused, Err(ReplicateError::NotEnough { wanted: 2, got: 1 })), "{refused:?}");
-    let missing = nodes[3].transfer.replicate(root(&store(&nodes[0].transfer, b"x").await.unwrap()), 1).await;
+    let missing =
+        nodes[3].transfer.replicate(root(&store(&nodes[0].transfer, b"x").await.unwrap()), 1, &[]).await;
     assert!(matches!(missing, Err(ReplicateError::Here(DownloadError::Missing(_)))), "{missing:?}");
 }
 
@@ -295,7 +296,7 @@ async fn heals(image: &[u8]) {
     let nodes = nodes(&Network::new(), 2, Workers::Inline).await;
     let size = image.len() as u64;
     let name = root(&store(&nodes[0].transfer, image).await.unwrap());
-    assert_eq!(nodes[0].transfer.replicate(name, 1).await.unwrap(), [NodeId(2)]);
+    assert_eq!(nodes[0].transfer.replicate(name, 1, &[]).await.unwrap(), [NodeId(2)]);
     let packs = &nodes[1].memory.packs;
     let (pack, _) = packs.list().unwrap()[0];
     // A chunk, and the root, which a pull writes first, behind the header.

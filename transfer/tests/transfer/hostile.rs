@@ -2,7 +2,9 @@
 
 use futures::future;
 use peerglass_catalog::NodeId;
-use peerglass_transfer::{DownloadError, PackDisk, ReplicateError, Workers};
+use std::time::Duration;
+
+use peerglass_transfer::{DownloadError, ReplicateError, TransferSettings, Workers};
 use quinn::{Connection, ReadToEndError};
 
 use crate::bodies::{noise, text};
@@ -82,14 +84,15 @@ async fn an_image_that_only_a_liar_has_is_missing_and_leaves_nothing() {
         let network = Network::new();
         let giver = Node::start(&network, 1, &[], Workers::Inline).await;
         let _liar = Liar::start(&network, 2, 1, lie, 2).await;
-        let taker = Node::start(&network, 3, &[2], Workers::Inline).await;
+        // What is sound of what came is kept for a while; here for no time at all.
+        let settings = TransferSettings { resume_within: Duration::ZERO, ..TransferSettings::default() };
+        let taker = Node::start_set(&network, 3, &[2], Workers::Inline, settings).await;
         // More than is in flight at once: what a liar sends besides its lie is as good as any.
         let image = image(lie, 14 * MIB);
         let name = root(&store(&giver.transfer, &image).await.unwrap());
         let missing = read(&taker.transfer, name, 0..image.len() as u64).await.map(|bytes| bytes.len());
         assert!(matches!(missing, Err(DownloadError::Missing(root)) if root == name), "{lie:?}: {missing:?}");
         settled(&taker).await;
-        assert_eq!(taker.memory.packs.list().unwrap(), [], "{lie:?}");
         reclaim(&taker.transfer, &[]).await;
         assert_exact(&taker.transfer, &*taker.memory.packs, &[]).await;
     }
@@ -136,8 +139,8 @@ async fn a_peer_that_does_not_answer_a_hold_holds_nothing() {
     let _liar = Liar::start(&network, 2, 1, Lie::Short, 0).await;
     let _honest = Node::start(&network, 3, &[], Workers::Inline).await;
     let name = root(&store(&giver.transfer, &noise(1, MIB)).await.unwrap());
-    assert_eq!(giver.transfer.replicate(name, 1).await.unwrap(), [NodeId(3)]);
-    let refused = giver.transfer.replicate(name, 2).await;
+    assert_eq!(giver.transfer.replicate(name, 1, &[]).await.unwrap(), [NodeId(3)]);
+    let refused = giver.transfer.replicate(name, 2, &[]).await;
     assert!(matches!(refused, Err(ReplicateError::NotEnough { wanted: 2, got: 1 })), "{refused:?}");
 }
 

@@ -41,7 +41,7 @@ async fn a_body_must_be_as_long_as_announced() {
 #[tokio::test]
 async fn one_upload_more_than_allowed_is_told_to_come_back() {
     let memory = Memory::new();
-    let settings = TransferSettings { uploads_max: 2 };
+    let settings = TransferSettings { uploads_max: 2, ..TransferSettings::default() };
     let transfer = Transfer::open(settings, memory.disk(), Workers::Inline, 0, None).await.unwrap();
     let body = async || {
         transfer.upload(ORDER, Box::pin(futures::stream::pending::<Result<_, std::io::Error>>())).await

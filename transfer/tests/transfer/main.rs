@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+mod ahead;
 mod bodies;
 mod compressed;
 mod concurrent;
@@ -15,6 +16,7 @@ mod hostile;
 mod limits;
 mod pull_crashes;
 mod reclaim;
+mod resume;
 mod round_trip;
 mod scrub;
 mod starts;

@@ -3,16 +3,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use peerglass_catalog::ManifestRoot;
-use peerglass_transfer::{Transfer, Workers};
+use peerglass_transfer::{Transfer, TransferSettings, Workers};
 
 use crate::bodies::noise;
 use crate::crashes::chance;
 use crate::exchange::settled;
 use crate::world::cluster::{Network, Node};
 use crate::world::faulty::{FaultyDisk, Fuse};
-use crate::world::{assert_exact, open, read, reclaim, root, store};
+use crate::world::{assert_exact, read, reclaim, root, store};
 
 /// What the copying node holds before, and the image that it takes a copy of.
 fn images() -> (Vec<u8>, Vec<u8>) {
@@ -35,13 +36,24 @@ impl Scene {
         Self { network, giver, name }
     }
 
+    /// A node on `disk`, which makes several checkpoints of the copy it takes.
+    async fn taker(&self, disk: &FaultyDisk) -> Node {
+        let settings = TransferSettings {
+            checkpoint_bytes: 50_000,
+            resume_within: Duration::ZERO,
+            ..TransferSettings::default()
+        };
+        let disk = (disk.disk(), settings);
+        Node::start_with(&self.network, 2, &[1], Workers::Inline, disk).await.unwrap()
+    }
+
     /// Have a node on `disk` take a copy, with `fuse` from then on. Answers with whether it was acknowledged,
     /// and with the name of what the node held before.
     async fn copy(&self, disk: &FaultyDisk, fuse: Fuse) -> (bool, ManifestRoot) {
-        let taker = Node::start_on(&self.network, 2, &[1], Workers::Inline, disk.disk()).await.unwrap();
+        let taker = self.taker(disk).await;
         let before = root(&store(&taker.transfer, &images().0).await.unwrap());
         disk.rewire(fuse);
-        let copied = self.giver.transfer.replicate(self.name, 1).await.is_ok();
+        let copied = self.giver.transfer.replicate(self.name, 1, &[]).await.is_ok();
         settled(&taker).await;
         taker.kill();
         (copied, before)
@@ -87,8 +99,8 @@ async fn a_power_cut_during_a_pull_loses_nothing_acknowledged() {
         let (copied, before) = scene.copy(&disk, Fuse::Dead { at }).await;
         assert_eq!(copied, at == steps, "dead at step {at}");
         let disk = disk.after_power_cut(chance(at as u64 + 1), Fuse::Safe);
-        let transfer = open(disk.disk(), Workers::Inline).await.unwrap();
-        scene.settle(&transfer, &disk, copied, before, &format!("power cut at step {at}")).await;
+        let taker = scene.taker(&disk).await;
+        scene.settle(&taker.transfer, &disk, copied, before, &format!("power cut at step {at}")).await;
     }
 }
 
@@ -102,9 +114,9 @@ async fn one_error_during_a_pull_leaks_nothing() {
             let (copied, before) = scene.copy(&disk, Fuse::Once { at, kind }).await;
             disk.rewire(Fuse::Safe);
             let when = format!("{kind:?} at step {at}");
-            let taker = Node::start_on(&scene.network, 2, &[1], Workers::Inline, disk.disk()).await.unwrap();
+            let taker = scene.taker(&disk).await;
             scene.settle(&taker.transfer, &disk, copied, before, &when).await;
-            let again = scene.giver.transfer.replicate(scene.name, 1).await;
+            let again = scene.giver.transfer.replicate(scene.name, 1, &[]).await;
             assert!(again.is_ok(), "{when}: {again:?}");
             scene.settle(&taker.transfer, &disk, true, before, &when).await;
             taker.kill();

@@ -19,8 +19,13 @@ use peerglass_transfer::{
 
 use crate::bodies::stream_of;
 
-pub(crate) const ORDER: UploadOrder =
-    UploadOrder { announced_bytes: None, bytes_max: 1 << 40, os_hash: HashAlgorithm::Sha512, inspect: None };
+pub(crate) const ORDER: UploadOrder = UploadOrder {
+    announced_bytes: None,
+    bytes_max: 1 << 40,
+    os_hash: HashAlgorithm::Sha512,
+    inspect: None,
+    copies: 0,
+};
 
 /// A disk in memory, with its parts at hand.
 pub(crate) struct Memory {

@@ -77,17 +77,21 @@ pub(super) async fn receive(reception: Reception, body: WatchedBody) {
 /// Have other nodes hold the bytes as well, as many as are wanted and there are. First the catalog is
 /// told, so that no node takes them for bytes that nobody names.
 async fn copy(api: &Api, image: ImageId, upload: UploadId, stored: &StoredImage) -> Result<(), ApiError> {
-    let others = api.consensus.others().len();
-    let copies = api.settings.copies.saturating_sub(1).min(others);
+    let copies = copies(api);
     if copies == 0 {
         return Ok(());
     }
     let manifest = stored.content().manifest;
     let claim = Command::ClaimManifest { image, upload, manifest };
     api.consensus.submit(claim).await.map_err(|error| ApiError::submit(Step::Finish, error))?;
-    let holders = api.transfer.replicate(manifest, copies).await?;
+    let holders = api.transfer.replicate(manifest, copies, stored.ahead()).await?;
     tracing::debug!(%image, ?holders, "other nodes hold the bytes");
     Ok(())
+}
+
+/// How many other nodes are to hold what is uploaded here.
+fn copies(api: &Api) -> usize {
+    api.settings.copies.saturating_sub(1).min(api.consensus.others().len())
 }
 
 fn order(api: &Api, record: &Image, announced_bytes: Option<u64>) -> UploadOrder {
@@ -102,6 +106,7 @@ fn order(api: &Api, record: &Image, announced_bytes: Option<u64>) -> UploadOrder
         bytes_max: api.settings.image_size_cap,
         os_hash: api.settings.hashing_algorithm,
         inspect,
+        copies: copies(api),
     }
 }
 

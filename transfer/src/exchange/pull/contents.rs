@@ -10,7 +10,6 @@ use super::{PAGE_BYTES_MAX, PullError};
 use crate::error::DownloadError;
 use crate::exchange::ask::{Want, WantLen};
 use crate::gather::{Gather, KeepError};
-use crate::pack::BlobKind;
 use crate::store::BlobReader;
 use crate::swarm::Pieces;
 
@@ -56,7 +55,7 @@ impl Contents {
         if page.plain_len() != expected.plain_len {
             return Err(PullError::Contradiction);
         }
-        gather.add_blob(expected.digest, encoded.clone(), BlobKind::Page)?;
+        gather.add_page(expected.digest, encoded.clone())?;
         let pages = self.pieces.pages();
         let mut start = self.pieces.page_start(number);
         for entry in page.entries() {

@@ -8,8 +8,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
-use futures::stream::FuturesUnordered;
-use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::manifest::Root;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use tokio::sync::watch;
@@ -17,28 +15,28 @@ use tokio::task::consume_budget;
 use tokio::time::{Instant, sleep};
 
 use super::contents::Contents;
+use super::piece::{Fetched, Flight, fetch_piece};
 use super::rounds::{self, Rounds};
 use super::{PullError, heed_met, held_blobs};
-use crate::error::DiskFailure;
-use crate::exchange::ask::{AskError, Link, Want};
+use crate::exchange::ask::{AskError, Want};
 use crate::exchange::follow::{Followed, Heard};
 use crate::exchange::pulls::{Pull, View};
-use crate::exchange::sources::verify;
-use crate::exchange::wire::{BLOBS_MAX, Breach, News};
+use crate::exchange::wire::{Breach, News};
 use crate::form::Parcel;
-use crate::gather::{BackgroundSync, Gather, KeepError};
+use crate::gather::{Checkpoints, Gather, KeepError};
 use crate::pack::BlobKind;
 use crate::peers::Place;
 use crate::store::BlobReader;
 use crate::swarm::{Fetch, Plan, Setback};
 use crate::traffic::Distance;
 use crate::transfer::Inner;
-use crate::workers::Workers;
 
 /// How often the plan is asked while it waits for its turn.
 const TICK: Duration = Duration::from_millis(100);
 /// Pages looked for on this node at once.
 const PAGES_AT_ONCE: usize = 64;
+/// Checkpoints of one pull: each is a pack of its own.
+const CHECKPOINTS_MAX: u64 = 64;
 /// How often a peer may lack what it said it has before nothing more is believed of it.
 const EMPTY_PROMISES_MAX: usize = 16;
 
@@ -54,20 +52,10 @@ pub(super) struct Intake<'a> {
     plan: Plan,
     here: Place,
     began: Instant,
-    sync: BackgroundSync,
+    checkpoints: Checkpoints,
     rounds: Rounds,
     empty_promises: BTreeMap<NodeId, usize>,
 }
-
-/// What came of asking for a piece.
-struct Fetched {
-    fetch: Fetch,
-    wants: Vec<Want>,
-    got: Vec<Option<Parcel>>,
-    outcome: Result<(), AskError>,
-}
-
-type Flight = FuturesUnordered<BoxFuture<'static, Result<Fetched, DiskFailure>>>;
 
 impl<'a> Intake<'a> {
     pub(super) fn new(
@@ -83,6 +71,7 @@ impl<'a> Intake<'a> {
         let me = followed.me();
         let here = followed.place(me);
         let count = contents.pieces.count();
+        let every_bytes = transfer.settings.checkpoint_bytes.max(root.plain_len() / CHECKPOINTS_MAX);
         Self {
             plan: Plan::new(me, site_number(&here), count, transfer.seed),
             contents: Some(contents),
@@ -94,7 +83,7 @@ impl<'a> Intake<'a> {
             root,
             here,
             began: Instant::now(),
-            sync: BackgroundSync::default(),
+            checkpoints: Checkpoints::new(transfer, every_bytes),
             rounds,
             empty_promises: BTreeMap::new(),
         }
@@ -117,11 +106,13 @@ impl<'a> Intake<'a> {
             consume_budget().await;
             gather = self.ask(gather, &mut flight).await?;
             if self.plan.left() == 0 {
-                std::mem::take(&mut self.sync).finish().await.map_err(KeepError::from)?;
+                self.checkpoints.finish().await?;
                 return Ok(gather);
             }
             if flight.is_empty() && self.followed.is_empty() {
-                self.rounds.nobody_left(&mut self.followed).await?;
+                if let Err(error) = self.rounds.nobody_left(&mut self.followed).await {
+                    return self.give_up(gather, error).await;
+                }
                 self.heed();
                 continue;
             }
@@ -129,8 +120,10 @@ impl<'a> Intake<'a> {
             tokio::select! {
                 biased;
                 () = rounds::at(pause) => {
-                    let left = self.rounds.paused(&mut self.followed)?;
-                    left.into_iter().for_each(|node| self.plan.left_by(node));
+                    match self.rounds.paused(&mut self.followed) {
+                        Ok(left) => left.into_iter().for_each(|node| self.plan.left_by(node)),
+                        Err(error) => return self.give_up(gather, error).await,
+                    }
                 }
                 () = self.pull.nudge.notified() => self.heed(),
                 Some(fetched) = flight.next() => {
@@ -140,6 +133,17 @@ impl<'a> Intake<'a> {
                 () = sleep(TICK), if self.plan.waits() => {}
             }
         }
+    }
+
+    /// Nobody has the rest: keep what has come for a pull that finds somebody.
+    async fn give_up(&mut self, gather: Gather, error: PullError) -> Result<Gather, PullError> {
+        self.checkpoints.finish_with(gather).await?;
+        Err(error)
+    }
+
+    /// Hear of nobody any more.
+    pub(super) fn finish(self) -> Checkpoints {
+        self.checkpoints
     }
 
     fn now(&self) -> Duration {
@@ -356,35 +360,11 @@ impl<'a> Intake<'a> {
             gather.write_run()?;
             Ok::<_, KeepError>(gather)
         };
-        let gather = self.transfer.workers.run(write).await.map_err(KeepError::Disk)??;
-        self.sync.begin_if_due(&self.pull.progress);
-        let checked = poll_fn(|cx| Poll::Ready(self.sync.check(cx))).await;
-        checked.map_err(KeepError::from)?;
+        let mut gather = self.transfer.workers.run(write).await.map_err(KeepError::Disk)??;
+        self.checkpoints.begin_if_due(&mut gather);
+        poll_fn(|cx| Poll::Ready(self.checkpoints.check(cx))).await?;
         Ok(gather)
     }
-}
-
-/// Ask for a piece and verify what comes.
-async fn fetch_piece(
-    link: Arc<Link>,
-    workers: Workers,
-    root: ManifestRoot,
-    fetch: Fetch,
-    wants: Vec<Want>,
-) -> Result<Fetched, DiskFailure> {
-    let mut got = vec![None; wants.len()];
-    let mut outcome = Ok(());
-    for (wants, got) in wants.chunks(BLOBS_MAX).zip(got.chunks_mut(BLOBS_MAX)) {
-        outcome = link.blobs(root, wants, false, got).await;
-        if outcome.is_err() {
-            break;
-        }
-    }
-    let (got, sound) = verify(workers, wants.clone(), got, |parcel, _| parcel).await?;
-    if !sound {
-        outcome = Err(Breach::WrongBytes.into());
-    }
-    Ok(Fetched { fetch, wants, got, outcome })
 }
 
 /// Sites as the plan counts them: by a hash of the name, so that all nodes agree.

@@ -176,9 +176,20 @@ pub(crate) struct Node {
 
 impl Node {
     pub(crate) async fn start(network: &Arc<Network>, id: u64, candidates: &[u64], workers: Workers) -> Self {
+        Self::start_set(network, id, candidates, workers, TransferSettings::default()).await
+    }
+
+    /// The same, with settings.
+    pub(crate) async fn start_set(
+        network: &Arc<Network>,
+        id: u64,
+        candidates: &[u64],
+        workers: Workers,
+        settings: TransferSettings,
+    ) -> Self {
         let memory = Memory::new();
-        let disk = memory.disk();
-        let started = Self::start_on(network, id, candidates, workers, disk).await.unwrap();
+        let disk = (memory.disk(), settings);
+        let started = Self::start_with(network, id, candidates, workers, disk).await.unwrap();
         Self { memory, ..started }
     }
 
@@ -189,6 +200,17 @@ impl Node {
         candidates: &[u64],
         workers: Workers,
         disk: TransferDisk,
+    ) -> Result<Self, OpenError> {
+        Self::start_with(network, id, candidates, workers, (disk, TransferSettings::default())).await
+    }
+
+    /// The same, with settings as well.
+    pub(crate) async fn start_with(
+        network: &Arc<Network>,
+        id: u64,
+        candidates: &[u64],
+        workers: Workers,
+        (disk, settings): (TransferDisk, TransferSettings),
     ) -> Result<Self, OpenError> {
         let id = NodeId(id);
         let endpoint = network.endpoint(id);
@@ -203,7 +225,6 @@ impl Node {
             tcp: network.tcp.as_ref().map(|addresses| Tcp::new(id, addresses)),
         });
         let known: Arc<dyn Peers> = peers.clone();
-        let settings = TransferSettings::default();
         let transfer = Transfer::open(settings, disk, workers, id.0, Some(known)).await?;
         let mut serving = JoinSet::new();
         serving.spawn(accept(Arc::clone(network), endpoint.clone(), transfer.clone()));

@@ -1,0 +1,162 @@
+//! Having other nodes fetch an upload while it goes on, so that little is left to copy when it ends.
+//!
+//! What was written since the last time becomes a manifest of its own, a *part*, which lives in memory. The nodes that
+//! are to have a copy pull it like any other, but hold nothing in the end: what they have brought is a checkpoint
+//! there, which the pull of the whole finds. Where the parts end is nobody else's business.
+//!
+//! # What it promises
+//!
+//! * A node that does not take a part is not asked again during this upload. Nothing is lost by it.
+//! * One part at a time is on its way; meanwhile the next one grows.
+//! * Nothing of it outlives the upload here.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use peerglass_catalog::manifest::{Builder, Entry, ManifestError, Page, PageRef, Root};
+use peerglass_catalog::{Digest, NodeId};
+use tokio::sync::Notify;
+
+use super::pulls::{Purpose, offer};
+use super::replicate::{ask, in_order};
+use crate::chunking::CUT;
+use crate::gather::Progress;
+use crate::transfer::Inner;
+
+/// Chunks of one part: at 64 KiB each, what a gigabit link carries in ten seconds.
+const PART_CHUNKS_MAX: usize = 16 * 1024;
+
+/// The chunks of an upload that were written and that nobody was asked to fetch yet.
+pub(crate) struct Written {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+struct State {
+    entries: VecDeque<Entry>,
+    bytes: u64,
+    /// No part begins any more.
+    over: bool,
+}
+
+impl Written {
+    pub(crate) fn new() -> Arc<Self> {
+        let state = State { entries: VecDeque::new(), bytes: 0, over: false };
+        Arc::new(Self { state: Mutex::new(state), changed: Notify::new() })
+    }
+
+    // Each critical section is one step.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These can be read now.
+    pub(crate) fn add(&self, entries: &[Entry]) {
+        let mut state = self.state();
+        if !state.over && !entries.is_empty() {
+            state.bytes += entries.iter().map(Entry::plain_len).sum::<u64>();
+            state.entries.extend(entries);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Let no further part begin.
+    pub(crate) fn end(&self) {
+        let mut state = self.state();
+        state.over = true;
+        state.entries = VecDeque::new();
+        self.changed.notify_one();
+    }
+
+    /// The next part, of `bytes` at least; `None` if there is none.
+    async fn part(&self, bytes: u64) -> Option<Vec<Entry>> {
+        loop {
+            {
+                let mut state = self.state();
+                if state.over {
+                    return None;
+                }
+                if state.bytes >= bytes {
+                    let count = state.entries.len().min(PART_CHUNKS_MAX);
+                    let part: Vec<Entry> = state.entries.drain(..count).collect();
+                    state.bytes -= part.iter().map(Entry::plain_len).sum::<u64>();
+                    return Some(part);
+                }
+            }
+            self.changed.notified().await;
+        }
+    }
+}
+
+/// Have `copies` other nodes fetch what is written of an upload, until it [ends](Written::end). `progress` is what it
+/// has gathered. Answers with the nodes that have fetched every part.
+pub(crate) async fn run(
+    transfer: Arc<Inner>,
+    progress: Arc<Progress>,
+    written: Arc<Written>,
+    copies: usize,
+) -> Vec<NodeId> {
+    let Some(peers) = transfer.peers.clone() else { return Vec::new() };
+    let mut nodes: Option<Vec<NodeId>> = None;
+    while let Some(entries) = written.part(transfer.settings.part_bytes).await {
+        let Ok(part) = Part::of(entries) else {
+            // A bug; the upload itself does not need this.
+            tracing::error!("what an upload has written is no manifest");
+            break;
+        };
+        let beside = Arc::new(Progress::beside(&progress));
+        part.blobs.into_iter().for_each(|(digest, bytes)| beside.show(digest, bytes));
+        let offer = offer(&transfer, part.root, beside);
+        let name = offer.name();
+        let mut asked = match nodes.take() {
+            Some(asked) => asked,
+            // Where the whole will belong is not known before its end; as many are spread like it.
+            None => in_order(&*peers, name).await.into_iter().take(copies).collect(),
+        };
+        let taken = join_all(
+            asked.iter().map(|node| ask(&transfer, Arc::clone(&peers), *node, name, Purpose::Ahead)),
+        );
+        let taken: Vec<bool> = taken.await.into_iter().map(|(_, taken)| taken).collect();
+        drop(offer);
+        let mut taken = taken.into_iter();
+        asked.retain(|_| taken.next().unwrap_or(false));
+        let is_last = asked.is_empty();
+        nodes = Some(asked);
+        if is_last {
+            break;
+        }
+    }
+    written.end();
+    nodes.unwrap_or_default()
+}
+
+/// A manifest of some chunks.
+struct Part {
+    root: Root,
+    /// Its pages and its root.
+    blobs: Vec<(Digest, Bytes)>,
+}
+
+impl Part {
+    fn of(entries: Vec<Entry>) -> Result<Self, ManifestError> {
+        let (mut pages, mut blobs) = (Vec::new(), Vec::new());
+        let mut enter = |page: Option<Page>| {
+            let Some(page) = page else { return };
+            let encoded = Bytes::from(page.encode());
+            let digest = Digest::of(&encoded);
+            pages.push(PageRef { digest, plain_len: page.plain_len() });
+            blobs.push((digest, encoded));
+        };
+        let mut builder = Builder::new();
+        for entry in entries {
+            enter(builder.push(entry)?);
+        }
+        enter(builder.finish()?);
+        let root = Root::new(CUT, pages)?;
+        let encoded = Bytes::from(root.encode());
+        blobs.push((Root::name(&encoded).0, encoded));
+        Ok(Self { root, blobs })
+    }
+}

@@ -1,0 +1,82 @@
+//! Packs with what a pull brought that has not ended, or not well: nobody names it, and the next pull needs it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use peerglass_catalog::keyspace::Fault;
+use tokio::time::Instant;
+
+use super::{Ledger, Working};
+use crate::disk::PackId;
+
+impl Ledger {
+    /// Leave alone what nobody names in `pack`, from now on.
+    pub(crate) fn note_checkpoint(&self, pack: PackId) -> Result<(), Fault> {
+        let mut state = self.locked();
+        let mut working = Working::new(&*self.index);
+        working.put_checkpoint(pack);
+        working.write()?;
+        state.checkpoints.insert(pack, Instant::now());
+        Ok(())
+    }
+
+    /// What was needed of these packs is named now.
+    pub(crate) fn forget_checkpoints(&self, packs: &BTreeSet<PackId>) -> Result<(), Fault> {
+        let mut state = self.locked();
+        let forgotten: BTreeSet<PackId> =
+            state.checkpoints.keys().filter(|pack| packs.contains(pack)).copied().collect();
+        let mut working = Working::new(&*self.index);
+        forgotten.iter().for_each(|pack| working.remove_checkpoint(*pack));
+        working.write()?;
+        state.checkpoints.retain(|pack, _| !forgotten.contains(pack));
+        Ok(())
+    }
+
+    /// Forget those that were made so long ago, or, if they are from before the start, found so long ago. Answers
+    /// with when the next is due.
+    pub(crate) fn expire_checkpoints(&self, after: Duration) -> Result<Option<Duration>, Fault> {
+        let mut state = self.locked();
+        let is_over =
+            |pack: &PackId, made: &Instant| made.elapsed() >= after && !state.pins.contains_key(pack);
+        let expired: BTreeSet<PackId> = state
+            .checkpoints
+            .iter()
+            .filter(|(pack, made)| is_over(pack, made))
+            .map(|(pack, _)| *pack)
+            .collect();
+        let mut working = Working::new(&*self.index);
+        expired.iter().for_each(|pack| working.remove_checkpoint(*pack));
+        working.write()?;
+        state.checkpoints.retain(|pack, _| !expired.contains(pack));
+        Ok(state.checkpoints.values().map(|made| after.saturating_sub(made.elapsed())).min())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use peerglass_catalog::MemoryKeyspace;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_checkpoint_outlives_a_restart_and_ends_in_time() {
+        const HOUR: Duration = Duration::from_hours(1);
+        let index = Arc::new(MemoryKeyspace::new());
+        let open = || Ledger::new(index.clone(), 0, std::iter::empty()).unwrap();
+        let ledger = open();
+        ledger.note_checkpoint(PackId(1)).unwrap();
+        ledger.note_checkpoint(PackId(2)).unwrap();
+        tokio::time::advance(HOUR / 2).await;
+        ledger.forget_checkpoints(&[PackId(2), PackId(3)].into()).unwrap();
+        assert_eq!(ledger.expire_checkpoints(HOUR).unwrap(), Some(HOUR / 2));
+        // How long the node was down is not known.
+        let ledger = open();
+        tokio::time::advance(HOUR / 2).await;
+        assert_eq!(ledger.expire_checkpoints(HOUR).unwrap(), Some(HOUR / 2));
+        tokio::time::advance(HOUR / 2).await;
+        assert_eq!(ledger.expire_checkpoints(HOUR).unwrap(), None);
+        assert_eq!(open().expire_checkpoints(HOUR).unwrap(), None);
+    }
+}
