@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use super::contents::Contents;
 use super::rounds::{self, Rounds};
 use super::{PullError, heed_met, held_blobs};
+use crate::connection::Transport;
 use crate::error::DiskFailure;
 use crate::exchange::ask::{AskError, Link, Want};
 use crate::exchange::follow::{Followed, Heard};
@@ -65,6 +66,7 @@ struct Fetched {
     wants: Vec<Want>,
     got: Vec<Option<Parcel>>,
     outcome: Result<(), AskError>,
+    over: Transport,
 }
 
 type Flight = FuturesUnordered<BoxFuture<'static, Result<Fetched, DiskFailure>>>;
@@ -282,14 +284,14 @@ impl<'a> Intake<'a> {
 
     /// Keep what came, and think of whoever sent it what it deserves.
     async fn take(&mut self, mut gather: Gather, fetched: Fetched) -> Result<Gather, PullError> {
-        let Fetched { fetch, wants, got, outcome } = fetched;
+        let Fetched { fetch, wants, got, outcome, over } = fetched;
         let Fetch { piece, from } = fetch;
         let complete = got.iter().all(Option::is_some);
         let received: u64 = got.iter().flatten().map(|parcel| parcel.bytes.len() as u64).sum();
         if received > 0 {
             self.rounds.brought();
             let distance = Distance::between(&self.here, &self.followed.place(from));
-            self.transfer.traffic.received(distance, received);
+            self.transfer.traffic.received(distance, over, received);
         }
         if piece < self.root.pages().len() {
             if let Some(Some(page)) = got.into_iter().next()
@@ -384,7 +386,7 @@ async fn fetch_piece(
     if !sound {
         outcome = Err(Breach::WrongBytes.into());
     }
-    Ok(Fetched { fetch, wants, got, outcome })
+    Ok(Fetched { fetch, wants, got, outcome, over: link.connection().transport() })
 }
 
 /// Sites as the plan counts them: by a hash of the name, so that all nodes agree.
