@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lab"))
-from network import PREFIX, run  # noqa: E402
+from network import PREFIX, connect_inside, run  # noqa: E402
 
 SUBNET = "198.18"
 # Of a bucket: a whole burst of the sender passes unsplit, which keeps many nodes cheap on few cores.
@@ -75,6 +75,14 @@ class Sites:
     def within(self, node):
         """What a command line begins with that runs there, and ends when this script does."""
         return ("nsenter", f"--net=/run/netns/{self.name(node)}", "setpriv", "--pdeathsig", "KILL", "--")
+
+    def connect(self, node, port, timeout):
+        """A TCP connection to a port of the node's loopback."""
+        namespace = os.open(f"/run/netns/{self.name(node)}", os.O_RDONLY)
+        try:
+            return connect_inside(namespace, port, timeout)
+        finally:
+            os.close(namespace)
 
     def count(self):
         """Remember what has passed until now."""
