@@ -60,9 +60,7 @@ def last_of(options, shape, image, folder, others, fetch):
     sites = Sites(shape.counts, options.mbit, options.access_mbit, options.access_delay_ms)
     nodes = None
     try:
-        delay = sites.build()
-        if len(shape.counts) > 1 and delay != options.access_delay_ms:
-            print("  no netem in this kernel: sites are at no distance", flush=True)
+        sites.build()
         nodes = Nodes(sites, folder, shape.nodes, options.binary, others)
         nodes.put(image)
         return max(fetch(nodes)) / shape.ideal

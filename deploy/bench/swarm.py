@@ -97,9 +97,7 @@ def round_of(kind, options, shape, versions, folder):
     sites = Sites(shape.counts, options.mbit, options.access_mbit, options.access_delay_ms)
     taking_part = None
     try:
-        delay = sites.build()
-        if len(shape.counts) > 1 and delay != options.access_delay_ms:
-            print("  no netem in this kernel: sites are at no distance", flush=True)
+        sites.build()
         taking_part = begin(kind, options, sites, shape, versions, folder)
         return measured(taking_part, options, sites, shape)
     finally:
