@@ -60,11 +60,9 @@ fn frame(kind: u8, flags: u8, stream: u32, body: &[u8]) -> Vec<u8> {
 
 impl Misuse {
     fn begins(self) -> Vec<u8> {
-        let settings = match self {
-            // The window streams begin with: none.
-            Self::NoWindow => frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]),
-            _ => frame(SETTINGS, 0, 0, &[]),
-        };
+        // The window streams begin with: none.
+        let settings: &[u8] = if self == Self::NoWindow { &[0, 4, 0, 0, 0, 0] } else { &[] };
+        let settings = frame(SETTINGS, 0, 0, settings);
         let opens = matches!(self, Self::HugeHead | Self::EmptyContinuations);
         let head = if opens { frame(HEADERS, 0, 1, HEAD) } else { Vec::new() };
         [PREFACE, &settings, &head].concat()
