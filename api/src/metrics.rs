@@ -8,7 +8,7 @@ use std::fmt::Debug;
 use axum::body::Body;
 use axum::http::{HeaderValue, Response, header};
 use peerglass_consensus::ClusterStatus;
-use peerglass_transfer::{Counts, Distance, Usage};
+use peerglass_transfer::{Counts, Distance, Transport, Usage};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -21,8 +21,8 @@ use crate::policy::Target;
 const CONTENT_TYPE: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// A label and its value.
-type Labels = [(&'static str, String); 1];
+/// Labels and their values.
+type Labels<const N: usize> = [(&'static str, String); N];
 
 /// The page.
 pub(crate) async fn page(call: Call) -> Answer {
@@ -51,21 +51,26 @@ impl Page {
         self.0.register(name, help, ConstCounter::new(value));
     }
 
-    fn gauges<N: TryInto<i64, Error: Debug>>(
+    fn gauges<const N: usize, V: TryInto<i64, Error: Debug>>(
         &mut self,
         name: &str,
         help: &str,
-        values: impl IntoIterator<Item = (Labels, N)>,
+        values: impl IntoIterator<Item = (Labels<N>, V)>,
     ) {
-        let family = Family::<Labels, Gauge>::default();
+        let family = Family::<Labels<N>, Gauge>::default();
         for (labels, value) in values {
             family.get_or_create(&labels).set(whole(value));
         }
         self.0.register(name, help, family);
     }
 
-    fn counters(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (Labels, u64)>) {
-        let family = Family::<Labels, Counter>::default();
+    fn counters<const N: usize>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (Labels<N>, u64)>,
+    ) {
+        let family = Family::<Labels<N>, Counter>::default();
         for (labels, value) in values {
             family.get_or_create(&labels).inc_by(value);
         }
@@ -93,9 +98,14 @@ impl Page {
     }
 
     fn swarm(&mut self, counts: &Counts) {
-        let scopes = |bytes: [u64; 3]| Distance::ALL.map(scope).into_iter().zip(bytes);
-        self.counters("swarm_received_bytes", "Sound bytes from other nodes", scopes(counts.received_bytes));
-        self.counters("swarm_sent_bytes", "Bytes sent to other nodes", scopes(counts.sent_bytes));
+        let received = Distance::ALL.into_iter().zip(counts.received_bytes).flat_map(|(distance, bytes)| {
+            let over = Transport::ALL.into_iter().zip(bytes);
+            over.map(move |(over, bytes)| ([scope(distance), transport(over)], bytes))
+        });
+        self.counters("swarm_received_bytes", "Sound bytes from other nodes", received);
+        let sent = Distance::ALL.into_iter().zip(counts.sent_bytes);
+        let sent = sent.map(|(distance, bytes)| ([scope(distance)], bytes));
+        self.counters("swarm_sent_bytes", "Bytes sent to other nodes", sent);
         self.counter("swarm_hash_failures", "Answers with wrong bytes", counts.hash_failures);
         self.counter("swarm_bans", "Nodes that a pull does not ask again", counts.bans);
         let [whole, failed] = counts.pulls;
@@ -126,13 +136,21 @@ impl Page {
     }
 }
 
-fn scope(distance: Distance) -> Labels {
+fn scope(distance: Distance) -> (&'static str, String) {
     let name = match distance {
         Distance::Rack => "rack",
         Distance::Site => "site",
         Distance::Wan => "wan",
     };
-    [("scope", name.to_owned())]
+    ("scope", name.to_owned())
+}
+
+fn transport(over: Transport) -> (&'static str, String) {
+    let name = match over {
+        Transport::Tcp => "tcp",
+        Transport::Quic => "quic",
+    };
+    ("transport", name.to_owned())
 }
 
 /// As a gauge holds it.

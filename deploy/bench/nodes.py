@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from pulls import Pulls
 from watch import processor_seconds, wait_for
 
 READY_SECONDS_MAX = 120
@@ -21,10 +22,12 @@ READ_BYTES = 1 << 20
 
 
 class Nodes:
-    """`count` nodes of one cluster. Images come in at the first, and the bytes are nowhere else until they are wanted."""
+    """`count` nodes of one cluster. Images come in at the first, and the bytes are nowhere else until they are wanted.
+    `others` says which nodes run another program, and which."""
 
-    def __init__(self, sites, folder, count, binary):
+    def __init__(self, sites, folder, count, binary, others=None):
         self.sites, self.folder, self.count, self.binary, self.processes = sites, folder, count, binary, []
+        self.others = others or {}
         self.image, self.digest = None, None
         try:
             self._start()
@@ -66,7 +69,7 @@ class Nodes:
     def serve(self, node):
         """Start a node."""
         with open(f"{self.folder}/{node}.log", "wb") as log:
-            command = [*self.sites.within(node), self.binary, "serve", *self.where[node]]
+            command = [*self.sites.within(node), self.others.get(node, self.binary), "serve", *self.where[node]]
             self.processes.append(subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL))
         wait_for(lambda: self.curl(node, "healthcheck", check=False) is not None, READY_SECONDS_MAX, "a node is ready")
 
@@ -106,6 +109,25 @@ class Nodes:
         nodes = range(1, self.count)
         with ThreadPoolExecutor(self.count) as pool:
             return [seconds for node, seconds in zip(nodes, pool.map(one, nodes)) if node in awaited]
+
+    def pull(self, limit, awaited, streaming):
+        """Have each node but the first fetch the image: because a client streams it, or because it is told to. Answers
+        with when each awaited one says that it has all of it, in seconds; `limit` for one that never had."""
+        pulls = {node: Pulls(self.sites, node) for node in awaited}
+        begun = time.monotonic()
+
+        def one(node):
+            what = (f"images/{self.image}/file",) if streaming else (
+                f"cluster/images/{self.image}/prefetch", "-H", "Content-Type: application/json", "-d", "{}")
+            command = [*self._asking(node, f"v2/{what[0]}"), *what[1:], "-m", f"{limit:.3f}", "-o", "/dev/null"]
+            with subprocess.Popen(command) as client:
+                seconds = pulls[node].wait_for_one(begun, limit)
+            if seconds == limit or client.returncode != 0:
+                self.tell(node, f"curl says {client.returncode}, and it has not all of it after {seconds:.1f} s")
+            return seconds if client.returncode == 0 else limit
+
+        with ThreadPoolExecutor(self.count) as pool:
+            return list(pool.map(one, awaited))
 
     def _digest_of(self, command):
         with subprocess.Popen(command, stdout=subprocess.PIPE) as client:

@@ -1,8 +1,9 @@
 """Network namespaces with links of a rate, in sites that share an access link each.
 
 Every node has a link to the bridge of its site; sites, if there are several, hang on one more bridge by their access
-links. Rates are enforced both ways by tc's token buckets; a delay between sites needs the kernel's netem, and is left
-out, and said so, where that is missing. Nothing is added to the machine's own namespace. Needs root, `ip` and `tc`.
+links. Rates are enforced both ways by tc's token buckets. What leaves a site is delayed by the kernel's netem, or where that
+is missing by `delay.py`, which takes some processor time. Nothing is added to the machine's own namespace. Needs root,
+`ip` and `tc`.
 """
 
 import os
@@ -11,9 +12,10 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "lab"))
-from network import PREFIX, run  # noqa: E402
+from network import PREFIX, connect_inside, run  # noqa: E402
 
 SUBNET = "198.18"
+DELAY = str(Path(__file__).resolve().parent / "delay.py")
 # Of a bucket: a whole burst of the sender passes unsplit, which keeps many nodes cheap on few cores.
 BURST_BYTES = 98_304
 QUEUE_SECONDS = 0.05
@@ -28,16 +30,17 @@ class Sites:
         self.switch = f"{self.base}-switch"
         self.site_of = [site for site, count in enumerate(counts) for _ in range(count)]
         self.node_mbit, self.access_mbit, self.delay_ms = node_mbit, access_mbit, access_delay_ms
-        self.counted = {}
+        self.counted, self.delaying = {}, None
 
     def build(self):
-        """Make the namespaces and the links. Answers with the delay there is between sites, in milliseconds."""
+        """Make the namespaces and the links."""
         run("ip", "netns", "add", self.switch)
         sites = sorted(set(self.site_of))
         for bridge in ["core"] + [f"site{site}" for site in sites]:
             self._inside("ip", "link", "add", bridge, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
             self._inside("ip", "link", "set", bridge, "up")
-        delay = self._connect_sites(sites) if len(sites) > 1 else 0
+        if len(sites) > 1:
+            self._connect_sites(sites)
         for node, site in enumerate(self.site_of):
             name = self.name(node)
             run("ip", "netns", "add", name)
@@ -49,20 +52,30 @@ class Sites:
             run("ip", "-n", name, "route", "add", "default", "dev", "eth0")
             shape(name, "eth0", self.node_mbit)
             shape(self.switch, f"n{node}", self.node_mbit)
-        return delay
 
     def _connect_sites(self, sites):
-        delay = self.delay_ms
+        relayed = self.delay_ms > 0 and not self._has_netem()
         for site in sites:
-            self._inside("ip", "link", "add", f"up{site}", "type", "veth", "peer", "name", f"down{site}")
+            if relayed:
+                for link in (f"up{site}", f"down{site}"):
+                    self._inside("ip", "link", "add", link, "type", "veth", "peer", "name", f"{link}x")
+                    self._inside("ip", "link", "set", f"{link}x", "up")
+            else:
+                self._inside("ip", "link", "add", f"up{site}", "type", "veth", "peer", "name", f"down{site}")
             self._inside("ip", "link", "set", f"up{site}", "master", f"site{site}", "up")
             self._inside("ip", "link", "set", f"down{site}", "master", "core", "up")
             for link in (f"up{site}", f"down{site}"):
                 shape(self.switch, link, self.access_mbit)
-            netem = ("tc", "qdisc", "add", "dev", f"up{site}", "parent", "1:1", "netem", "delay", f"{delay}ms", "limit", "100000")
-            if delay and subprocess.run(("ip", "netns", "exec", self.switch) + netem, capture_output=True).returncode:
-                delay = 0
-        return delay
+            if self.delay_ms > 0 and not relayed:
+                self._inside("tc", "qdisc", "add", "dev", f"up{site}", "parent", "1:1", "netem",
+                             "delay", f"{self.delay_ms}ms", "limit", "100000")
+        if relayed:
+            cables = [f"up{site}x:down{site}x" for site in sites]
+            self.delaying = subprocess.Popen((*inside(self.switch), sys.executable, DELAY, str(self.delay_ms), *cables))
+
+    def _has_netem(self):
+        netem = ("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "1ms")
+        return subprocess.run(("ip", "netns", "exec", self.switch) + netem, capture_output=True).returncode == 0
 
     def name(self, node):
         """The namespace of a node."""
@@ -74,7 +87,15 @@ class Sites:
 
     def within(self, node):
         """What a command line begins with that runs there, and ends when this script does."""
-        return ("nsenter", f"--net=/run/netns/{self.name(node)}", "setpriv", "--pdeathsig", "KILL", "--")
+        return inside(self.name(node))
+
+    def connect(self, node, port, timeout):
+        """A TCP connection to a port of the node's loopback."""
+        namespace = os.open(f"/run/netns/{self.name(node)}", os.O_RDONLY)
+        try:
+            return connect_inside(namespace, port, timeout)
+        finally:
+            os.close(namespace)
 
     def count(self):
         """Remember what has passed until now."""
@@ -101,9 +122,17 @@ class Sites:
 
     def remove(self):
         """Remove the namespaces."""
+        if self.delaying is not None:
+            self.delaying.kill()
+            self.delaying.wait()
         for name in [self.switch] + [self.name(node) for node in range(len(self.site_of))]:
             if os.path.exists(f"/run/netns/{name}"):
                 run("ip", "netns", "del", name)
+
+
+def inside(namespace):
+    """What a command line begins with that runs in a namespace, and ends when this script does."""
+    return ("nsenter", f"--net=/run/netns/{namespace}", "setpriv", "--pdeathsig", "KILL", "--")
 
 
 def counters(namespace, link):

@@ -2,6 +2,7 @@
 """One image to many nodes over slow links, against libtorrent in the same run.
 
 usage: swarm.py --binary PATH [--shapes 16,6+6,4+4+4] [--content random,raw-os,updated] [--kill 0] [--first-byte]
+                [--streaming] [--liar BINARY]
                 [--mbit 100] [--access-mbit 50] [--access-delay-ms 20] [--mib 512] [--rounds 3] [--folder DIR] [--verify]
 
 A shape is the number of nodes of each site; the first node of the first has the image. Every other node is asked for
@@ -14,6 +15,9 @@ Contents: `random` bytes; `raw-os`, a disk with this machine's files; `updated-i
 --kill N: so many of the nodes that fetch are killed at half of the ideal time; only the others are awaited. Other
 contents than random bytes may all be there by then, so they do not go with it.
 --first-byte: instead of shapes, how soon a node that has nothing answers its client.
+--streaming: instead of libtorrent, what it costs the last node that every node has a client who reads the image while
+it comes, beside nodes that only fetch it.
+--liar BINARY: the same of one node that runs BINARY, with the command line of a node, beside one that runs what all run.
 --verify: clients of nodes compare what they get while it comes, which costs processor time; peers' files are compared.
 """
 
@@ -27,15 +31,15 @@ import time
 from threading import Timer
 
 os.environ["PATH"] += ":/usr/sbin:/sbin"
+import added  # noqa: E402
 import first_byte  # noqa: E402
 from images import CONTENTS  # noqa: E402
 from nodes import Nodes  # noqa: E402
 from peers import Peers  # noqa: E402
+from shape import Shape  # noqa: E402
 from sites import Sites  # noqa: E402
 from watch import busy  # noqa: E402
 
-# A run ends after so many times the ideal, and counts as that.
-IDEALS_MAX = 6
 KILLED_AT = 0.5
 GIB = 1 << 30
 UPDATED = ["updated-in-place", "updated-rebuilt"]
@@ -44,20 +48,6 @@ ROWS = (
     ("received", "most that a node received / size"), ("cost", "processor seconds / GiB received"),
     ("delivery", "processor seconds / GiB delivered"), ("busy", "processors busy"),
 )
-
-
-class Shape:
-    """Nodes in sites, and what a run with them is measured by."""
-
-    def __init__(self, text, options, size):
-        self.text, self.counts = text, [int(count) for count in text.split("+")]
-        self.nodes, self.size = sum(self.counts), size
-        slowest = min(options.mbit, options.access_mbit) if len(self.counts) > 1 else options.mbit
-        self.ideal = size * 8 / (slowest * 1e6)
-        # Every so manieth, so that they are of all sites and no more than one of them is a voter.
-        fetching = list(range(1, self.nodes))
-        self.killed = [fetching[at * len(fetching) // options.kill] for at in range(options.kill)]
-        self.awaited = [node for node in fetching if node not in self.killed]
 
 
 def begin(kind, options, sites, shape, versions, folder):
@@ -69,7 +59,7 @@ def begin(kind, options, sites, shape, versions, folder):
     try:
         if before is not None:
             nodes.put(before)
-            limit = shape.ideal * IDEALS_MAX
+            limit = shape.seconds_max
             if limit in nodes.fetch(limit, range(1, shape.nodes), options.verify):
                 raise RuntimeError("a node could not fetch the version before")
         nodes.put(image)
@@ -81,7 +71,7 @@ def begin(kind, options, sites, shape, versions, folder):
 
 def measured(taking_part, options, sites, shape):
     """What is measured while all fetch."""
-    limit = shape.ideal * IDEALS_MAX
+    limit = shape.seconds_max
     deaths = Timer(shape.ideal * KILLED_AT, lambda: [taking_part.processes[node].kill() for node in shape.killed])
     sites.count()
     all_before, used_before = busy()
@@ -107,9 +97,7 @@ def round_of(kind, options, shape, versions, folder):
     sites = Sites(shape.counts, options.mbit, options.access_mbit, options.access_delay_ms)
     taking_part = None
     try:
-        delay = sites.build()
-        if len(shape.counts) > 1 and delay != options.access_delay_ms:
-            print("  no netem in this kernel: sites are at no distance", flush=True)
+        sites.build()
         taking_part = begin(kind, options, sites, shape, versions, folder)
         return measured(taking_part, options, sites, shape)
     finally:
@@ -147,6 +135,8 @@ def parsed():
     parser.add_argument("--content", default="random")
     parser.add_argument("--kill", type=int, default=0)
     parser.add_argument("--first-byte", action="store_true")
+    parser.add_argument("--streaming", action="store_true")
+    parser.add_argument("--liar", metavar="BINARY")
     parser.add_argument("--mbit", type=int, default=100)
     parser.add_argument("--access-mbit", type=int, default=50)
     parser.add_argument("--access-delay-ms", type=int, default=20)
@@ -158,8 +148,11 @@ def parsed():
     options.contents = [content for name in options.content.split(",") for content in (UPDATED if name == "updated" else [name])]
     if unknown := set(options.contents) - set(CONTENTS):
         parser.error(f"no such content: {', '.join(sorted(unknown))}")
-    if options.kill and options.contents != ["random"]:
-        parser.error("--kill goes with random content only")
+    options.added = options.streaming or options.liar is not None
+    if (options.kill or options.added) and options.contents != ["random"]:
+        parser.error("--kill, --streaming and --liar go with random content only")
+    if options.added and (options.kill or options.first_byte):
+        parser.error("--streaming and --liar go with neither --kill nor --first-byte")
     fewest = min(sum(map(int, shape.split("+"))) for shape in options.shapes.split(","))
     if not 0 <= options.kill <= (fewest - 1) // 2:
         parser.error("at most half of the nodes that fetch can be killed")
@@ -171,7 +164,9 @@ def main():
     folder = tempfile.mkdtemp(prefix="peerglass-swarm.", dir=options.folder)
     rows = []
     try:
-        if options.first_byte:
+        if options.added:
+            rows += added.rows_of(options, folder)
+        elif options.first_byte:
             rows += first_byte.rows_of(options, folder)
         else:
             for content in options.contents:
@@ -180,7 +175,7 @@ def main():
         shutil.rmtree(folder, ignore_errors=True)
     mib = first_byte.MIB if options.first_byte else options.mib
     print(f"\n{time.strftime('%Y-%m-%d')}, {mib} MiB, {options.mbit} Mbit/s a node, {options.access_mbit} Mbit/s a site\n")
-    print("| Figure | Peerglass | libtorrent |\n| --- | --- | --- |")
+    print(added.HEAD if options.added else "| Figure | Peerglass | libtorrent |\n| --- | --- | --- |")
     print("\n".join(rows))
 
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import time
 
+from network import Inside
 from node import Client, Node
 
 NAMES = ("a", "b", "c")
@@ -12,17 +13,6 @@ FORMED_SECONDS_MAX = 60
 SETTLED_SECONDS_MAX = 60
 ASK_SECONDS_MAX = 5
 BROKEN = (OSError, http.client.HTTPException)
-
-
-class Inside(http.client.HTTPConnection):
-    """A connection whose socket somebody else opens."""
-
-    def __init__(self, dial):
-        super().__init__("127.0.0.1")
-        self.dial = dial
-
-    def connect(self):
-        self.sock = self.dial()
 
 
 class Cluster:

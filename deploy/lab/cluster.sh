@@ -11,6 +11,8 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 FOLDER=${1:-peerglass-lab}
 BINARY=${BINARY:-$("$HERE/../build/cargo.sh" --binary)}
 NAMES=(a b c)
+# Copies are spread over sites: of two, one is on a.
+SITES=(west east east)
 PORTS=(9292 9392 9492)
 PIDS=()
 
@@ -60,9 +62,9 @@ for number in 0 1 2; do
     if [ ! -d "$data/raft" ]; then
         # shellcheck disable=SC2046
         if [ "$number" = 0 ]; then
-            "$BINARY" cluster init $(where 0) --site lab >/dev/null
+            "$BINARY" cluster init $(where 0) --site "${SITES[0]}" >/dev/null
         else
-            token=$("$BINARY" cluster token --endpoint "http://127.0.0.1:${PORTS[0]}" --site lab)
+            token=$("$BINARY" cluster token --endpoint "http://127.0.0.1:${PORTS[0]}" --site "${SITES[number]}")
             "$BINARY" cluster join "$token" $(where "$number") >/dev/null
         fi
     fi

@@ -5,6 +5,7 @@ cuts are nftables rules that drop silently, and count what they dropped. Needs r
 """
 
 import ctypes
+import http.client
 import json
 import os
 import socket
@@ -51,7 +52,6 @@ class Network:
         self.base = f"{PREFIX}-{os.getpid()}"
         self.cuts = set()
         self.dropped = 0
-        self._own = os.open("/proc/self/ns/net", os.O_RDONLY)
         self._namespaces = {}
 
     def build(self):
@@ -86,12 +86,7 @@ class Network:
 
     def connect(self, host, port, timeout):
         """A TCP connection to a port of the host's loopback, made by this thread from inside."""
-        _enter(self._namespaces[host])
-        try:
-            # A socket stays in the namespace it was made in.
-            return socket.create_connection(("127.0.0.1", port), timeout)
-        finally:
-            _enter(self._own)
+        return connect_inside(self._namespaces[host], port, timeout)
 
     def cut(self, sender, receiver):
         """From now on nothing that `sender` sends arrives at `receiver`. The other way is left open."""
@@ -123,6 +118,31 @@ class Network:
 
     def _nft(self, host, rules):
         run(*self._inside(host), "nft", "-f", "-", told=rules + "\n")
+
+
+class Inside(http.client.HTTPConnection):
+    """A connection whose socket somebody else opens."""
+
+    def __init__(self, dial):
+        super().__init__("127.0.0.1")
+        self.dial = dial
+
+    def connect(self):
+        self.sock = self.dial()
+
+
+def connect_inside(namespace, port, timeout):
+    """A TCP connection to a port of the loopback of an open namespace, made by this thread from inside."""
+    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        _enter(namespace)
+        try:
+            # A socket stays in the namespace it was made in.
+            return socket.create_connection(("127.0.0.1", port), timeout)
+        finally:
+            _enter(own)
+    finally:
+        os.close(own)
 
 
 def _enter(descriptor):

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "cluster/flood.rs"]
+mod flood;
 #[path = "cluster/keeping.rs"]
 mod keeping;
 #[path = "cluster/lab.rs"]

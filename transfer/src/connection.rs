@@ -30,6 +30,20 @@ const STREAM_WINDOW_BYTES: u32 = 1_310_720;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 
+/// What carries a connection between two nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Transport {
+    /// HTTP/2 over TLS over TCP.
+    Tcp,
+    /// QUIC, over UDP.
+    Quic,
+}
+
+impl Transport {
+    /// All of them, the preferred one first.
+    pub const ALL: [Self; 2] = [Self::Tcp, Self::Quic];
+}
+
 /// A connection on which this node may ask.
 #[derive(Clone, Debug)]
 pub enum Connection {
@@ -46,6 +60,14 @@ impl Connection {
         match self {
             Self::Quic(connection) => connection.close_reason().is_some(),
             Self::Tcp(connection) => connection.is_closed(),
+        }
+    }
+
+    /// What carries it.
+    pub fn transport(&self) -> Transport {
+        match self {
+            Self::Quic(_) => Transport::Quic,
+            Self::Tcp(_) => Transport::Tcp,
         }
     }
 

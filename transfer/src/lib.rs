@@ -39,7 +39,7 @@ mod transfer;
 mod upload;
 mod workers;
 
-pub use connection::{Calls, Connection, Io, Stream, Tcp};
+pub use connection::{Calls, Connection, Io, Stream, Tcp, Transport};
 pub use disk::{DirectoryPacks, MemoryPacks, PackDisk, PackFile, PackId, TransferDisk};
 pub use download::Download;
 pub use error::{DiskFailure, DownloadError, OpenError, ReclaimError, UploadError};

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::connection::Transport;
 use crate::peers::Place;
 
 /// How far away another node is.
@@ -31,8 +32,9 @@ impl Distance {
 /// What was counted. Numbers only grow while the node runs, and begin at 0 when it starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Bytes of blobs that came from other nodes and were what they should be, by [`Distance::ALL`].
-    pub received_bytes: [u64; 3],
+    /// Bytes of blobs that came from other nodes and were what they should be, by [`Distance::ALL`]
+    /// and [`Transport::ALL`].
+    pub received_bytes: [[u64; 2]; 3],
     /// Bytes of blobs that were sent to other nodes, by [`Distance::ALL`].
     pub sent_bytes: [u64; 3],
     /// Answers of other nodes with bytes that were not what they were asked for by.
@@ -52,7 +54,7 @@ pub struct Counts {
 /// The counters themselves.
 #[derive(Default)]
 pub(crate) struct Traffic {
-    received_bytes: [AtomicU64; 3],
+    received_bytes: [[AtomicU64; 2]; 3],
     sent_bytes: [AtomicU64; 3],
     hash_failures: AtomicU64,
     bans: AtomicU64,
@@ -63,8 +65,8 @@ pub(crate) struct Traffic {
 }
 
 impl Traffic {
-    pub(crate) fn received(&self, distance: Distance, bytes: u64) {
-        add(&self.received_bytes[distance as usize], bytes);
+    pub(crate) fn received(&self, distance: Distance, over: Transport, bytes: u64) {
+        add(&self.received_bytes[distance as usize][over as usize], bytes);
     }
 
     pub(crate) fn sent(&self, distance: Distance, bytes: u64) {
@@ -96,10 +98,9 @@ impl Traffic {
     }
 
     pub(crate) fn counts(&self) -> Counts {
-        let each = |counters: &[AtomicU64; 3]| counters.each_ref().map(get);
         Counts {
-            received_bytes: each(&self.received_bytes),
-            sent_bytes: each(&self.sent_bytes),
+            received_bytes: self.received_bytes.each_ref().map(|over| over.each_ref().map(get)),
+            sent_bytes: self.sent_bytes.each_ref().map(get),
             hash_failures: get(&self.hash_failures),
             bans: get(&self.bans),
             pulls: self.pulls.each_ref().map(get),

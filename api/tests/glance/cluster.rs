@@ -144,7 +144,7 @@ async fn a_scraper_reads_what_the_node_has_done() {
         "peerglass_raft_is_leader 1",
         "peerglass_raft_voters 1",
         "peerglass_cache_hits_total 1",
-        "peerglass_swarm_received_bytes_total{scope=\"wan\"} 0",
+        "peerglass_swarm_received_bytes_total{scope=\"wan\",transport=\"tcp\"} 0",
         "peerglass_uploads 0",
         "# EOF",
     ] {

@@ -1,27 +1,21 @@
 //! The other nodes as the byte path sees them: who they are, nearest first, and a connection to each.
 
+mod answers;
+mod slot;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{ManifestRoot, NodeEntry, NodeId};
 use peerglass_consensus::Consensus;
-use peerglass_transfer::{Connection, Keepers, PeerError, Peers, Place, Since, Transfer, WeakTransfer};
+use peerglass_transfer::{Connection, Keepers, PeerError, Peers, Place, Since, Transfer};
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
 
+use self::answers::Answers;
+use self::slot::{Slot, Way};
 use super::dial::Dialer;
-use super::port::{DialError, Purpose};
 use crate::homes::Homes;
-
-/// Pause before a node that could not be reached is dialled again.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How long TCP is tried before QUIC, which costs more processor time.
-const TCP_TRIED_FOR: Duration = Duration::from_millis(500);
-/// How long a node that was reached by QUIC alone is not tried by TCP again.
-const TCP_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// One connection to each other node, opened when it is wanted.
 pub(crate) struct BytePeers {
@@ -30,152 +24,37 @@ pub(crate) struct BytePeers {
     dialer: Dialer,
     slots: Mutex<BTreeMap<NodeId, Arc<AsyncMutex<Slot>>>>,
     /// Answers what the other ends ask over the connections opened here.
-    answers: Mutex<Option<Answers>>,
-}
-
-struct Answers {
-    /// Weak, because it holds its peers: a node that is dropped without a stop must let go of its port.
-    transfer: WeakTransfer,
-    tasks: JoinSet<()>,
-}
-
-impl Answers {
-    fn reap(&mut self) {
-        while let Some(ended) = self.tasks.try_join_next() {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a task of a connection for image bytes panicked");
-            }
-        }
-    }
-}
-
-#[derive(Default)]
-struct Slot {
-    connection: Option<Connection>,
-    not_before: Option<Instant>,
-    /// TCP did not work and QUIC did.
-    no_tcp_before: Option<Instant>,
+    answers: Answers,
 }
 
 impl BytePeers {
     pub(crate) fn new(consensus: Consensus, homes: Homes, dialer: Dialer) -> Arc<Self> {
-        Arc::new(Self { consensus, homes, dialer, slots: Mutex::default(), answers: Mutex::default() })
+        Arc::new(Self { consensus, homes, dialer, slots: Mutex::default(), answers: Answers::default() })
     }
 
     /// A node that is asked to hold an image fetches it over the connection it was asked on. From now on
     /// `transfer` answers there as well.
     pub(crate) fn answer_with(&self, transfer: &Transfer) {
-        *self.answers.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Answers { transfer: transfer.downgrade(), tasks: JoinSet::new() });
+        self.answers.with(transfer);
     }
 
     /// End every answer.
     pub(crate) async fn stop(&self) {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(mut answers) = answers {
-            answers.tasks.shutdown().await;
-        }
+        self.answers.stop().await;
     }
 
     /// Drop every answer without waiting for its end.
     pub(crate) fn forget(&self) {
-        drop(self.answers.lock().unwrap_or_else(PoisonError::into_inner).take());
-    }
-
-    fn serve(&self, connection: quinn::Connection, peer: NodeId) {
-        if let Some(answers) = &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
-            answers.reap();
-            if let Some(transfer) = answers.transfer.upgrade() {
-                answers.tasks.spawn(async move { transfer.serve_peer(connection, peer).await });
-            }
-        }
+        self.answers.forget();
     }
 
     async fn open(&self, peer: NodeId) -> Result<Connection, PeerError> {
         let entry = self.consensus.member(peer).ok_or(PeerError::Unknown(peer))?;
         let slots = &self.slots;
         let slot = Arc::clone(slots.lock().unwrap_or_else(PoisonError::into_inner).entry(peer).or_default());
-        let mut slot = slot.lock().await;
-        if let Some(open) = slot.connection.clone().filter(|open| !open.is_closed()) {
-            return Ok(self.over_tcp_if_it_can_be_now(&entry, &mut slot, open).await);
-        }
-        let unreachable =
-            |reason: Box<dyn std::error::Error + Send + Sync>| PeerError::Unreachable { peer, reason };
-        if slot.not_before.is_some_and(|not_before| Instant::now() < not_before) {
-            return Err(unreachable("it could not be reached a moment ago".into()));
-        }
-        // Whoever asked may have lost interest by now and drop this: that says nothing of the peer.
-        *slot = Slot { no_tcp_before: slot.no_tcp_before, ..Slot::default() };
-        match self.dial(peer, &entry, &mut slot).await {
-            Ok(connection) => {
-                slot.connection = Some(connection.clone());
-                Ok(connection)
-            }
-            Err(error) => {
-                slot.not_before = Some(Instant::now() + RETRY_AFTER);
-                Err(unreachable(Box::new(error)))
-            }
-        }
-    }
-}
-
-/// How a connection for image bytes comes about.
-impl BytePeers {
-    /// Over TCP where that is possible, else over QUIC.
-    async fn dial(&self, peer: NodeId, entry: &NodeEntry, slot: &mut Slot) -> Result<Connection, DialError> {
-        let may_try = slot.no_tcp_before.is_none_or(|not_before| Instant::now() >= not_before);
-        if !self.dialer.has_tcp() || !may_try {
-            return self.dial_quic(peer, entry).await;
-        }
-        if let Ok(Ok(connection)) = timeout(TCP_TRIED_FOR, self.dial_tcp(entry)).await {
-            return Ok(connection);
-        }
-        let quic = self.dial_quic(peer, entry).await;
-        if quic.is_ok() {
-            tracing::debug!(peer = peer.0, "no TCP: image bytes go over QUIC");
-            slot.no_tcp_before = Some(Instant::now() + TCP_RETRY_AFTER);
-        }
-        quic
-    }
-
-    /// One attempt over TCP that failed must not keep two nodes on QUIC for as long as that connection lasts.
-    async fn over_tcp_if_it_can_be_now(
-        &self,
-        entry: &NodeEntry,
-        slot: &mut Slot,
-        open: Connection,
-    ) -> Connection {
-        let due = slot.no_tcp_before.is_some_and(|not_before| Instant::now() >= not_before);
-        if !due || !matches!(open, Connection::Quic(_)) {
-            return open;
-        }
-        slot.no_tcp_before = Some(Instant::now() + TCP_RETRY_AFTER);
-        match timeout(TCP_TRIED_FOR, self.dial_tcp(entry)).await {
-            Ok(Ok(connection)) => {
-                slot.connection = Some(connection.clone());
-                connection
-            }
-            Ok(Err(_)) | Err(_) => open,
-        }
-    }
-
-    async fn dial_quic(&self, peer: NodeId, entry: &NodeEntry) -> Result<Connection, DialError> {
-        let connection = self.dialer.connect(entry, Purpose::Chunks).await?;
-        self.serve(connection.clone(), peer);
-        Ok(connection.into())
-    }
-
-    async fn dial_tcp(&self, entry: &NodeEntry) -> Result<Connection, DialError> {
-        let stream = self.dialer.connect_tcp(entry).await?;
-        let (connection, carry) = Connection::over_tcp(stream).await?;
-        match &mut *self.answers.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(answers) => {
-                answers.reap();
-                answers.tasks.spawn(carry);
-            }
-            None => return Err(DialError::Timeout),
-        }
-        Ok(connection)
+        let way = Way { peer, entry: &entry, dialer: &self.dialer, answers: &self.answers };
+        let opened = slot.lock().await.open(way).await;
+        opened.map_err(|reason| PeerError::Unreachable { peer, reason })
     }
 }
 

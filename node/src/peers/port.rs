@@ -112,12 +112,14 @@ pub enum DialError {
     #[error("no connection over TCP: {0}")]
     Tcp(#[from] std::io::Error),
     /// It took too long.
-    #[error("no connection within {DIAL_TIMEOUT:?}")]
+    #[error("no connection in time")]
     Timeout,
 }
 
 /// How long a connection may take to come about.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same over TCP, beside which QUIC is tried before it is over: as long as the other side shakes hands.
+const TCP_DIAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Silence after which a connection is given up. A peer that died says nothing.
 const IDLE_TIMEOUT_MS: u32 = 3_000;
 /// How often an idle connection proves that it lives.
@@ -247,7 +249,7 @@ impl PeerPort {
     ///
     /// # Errors
     ///
-    /// When nobody answers within a second or somebody else does.
+    /// When nobody answers within two seconds or somebody else does.
     pub async fn dial_tcp(
         &self,
         peer: PeerKey,
@@ -256,7 +258,7 @@ impl PeerPort {
         let alpn = Purpose::Chunks.alpn();
         let tls = tls::client(Arc::clone(&self.provider), &self.certified, peer, alpn);
         let tls = tls.map_err(PortError::Tls)?;
-        let dialled = tokio::time::timeout(DIAL_TIMEOUT, tcp::dial(address, tls)).await;
+        let dialled = tokio::time::timeout(TCP_DIAL_TIMEOUT, tcp::dial(address, tls)).await;
         Ok(dialled.map_err(|_| DialError::Timeout)??)
     }
 }

@@ -67,3 +67,6 @@ fn buffered(stream: TcpStream) -> io::Result<Buffered> {
     socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)?;
     Ok(BufReader::with_capacity(READ_BYTES, stream))
 }
+
+#[cfg(test)]
+mod tests;

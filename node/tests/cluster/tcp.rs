@@ -29,6 +29,50 @@ async fn nodes_with_and_without_tcp_give_each_other_everything() {
     lab.stop().await;
 }
 
+/// Sound bytes of images that a node has received, over TCP and over QUIC, as operators see it.
+async fn received(lab: &Lab, node: usize) -> [u64; 2] {
+    let page = String::from_utf8(lab.get(node, "/metrics").await.1).unwrap();
+    let lines = || page.lines().filter(|line| line.starts_with("peerglass_swarm_received_bytes_total{"));
+    ["transport=\"tcp\"", "transport=\"quic\""].map(|over| {
+        let values = lines().filter(|line| line.contains(over)).map(|line| line.rsplit(' ').next().unwrap());
+        values.map(|value| value.parse::<u64>().unwrap()).sum()
+    })
+}
+
+/// Upload an image at one node, have it at another, and say what came there over TCP and over QUIC meanwhile.
+async fn brought(lab: &Lab, from: usize, to: usize, content: &[u8]) -> [u64; 2] {
+    let before = received(lab, to).await;
+    let id = lab.create(from, "crosses").await;
+    assert_eq!(lab.put(from, &format!("/v2/images/{id}/file"), content).await, 204);
+    assert!(lab.get_patiently(to, &format!("/v2/images/{id}/file")).await == content, "{from} to {to}");
+    let after = received(lab, to).await;
+    [0, 1].map(|over| after[over] - before[over])
+}
+
+/// TCP carries image bytes wherever both ends have it, and nothing where one has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_go_over_tcp_where_they_can_and_over_quic_elsewhere() {
+    const SIZE: u64 = 1_500_017;
+    let mut lab = Lab::start(2).await;
+    for (from, to) in [(0, 1), (1, 0)] {
+        // On a machine with much to do QUIC may shake hands first; TCP is used once it has, too.
+        for round in 0.. {
+            let [tcp, quic] = brought(&lab, from, to, &bytes(SIZE as usize, round * 2 + from as u64)).await;
+            assert!(tcp + quic >= SIZE, "{tcp} and {quic}");
+            if quic == 0 {
+                break;
+            }
+            assert!(round < 9, "{quic} bytes went over QUIC from {from} to {to}");
+        }
+    }
+    lab.without_tcp(1).await;
+    for (from, to) in [(0, 1), (1, 0)] {
+        let [tcp, quic] = brought(&lab, from, to, &bytes(SIZE as usize, 100 + from as u64)).await;
+        assert!(tcp == 0 && quic >= SIZE, "from {from} to {to}: {tcp} over TCP, {quic} over QUIC");
+    }
+    lab.stop().await;
+}
+
 /// Wait until the other side has ended the connection.
 async fn ended(mut stream: impl AsyncReadExt + Unpin) {
     let read = timeout(Duration::from_secs(10), stream.read_to_end(&mut Vec::new())).await;

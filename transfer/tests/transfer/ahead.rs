@@ -36,7 +36,7 @@ fn upload(node: &Node, copies: usize) -> (UnboundedSender<Result<Bytes, io::Erro
 }
 
 fn received(node: &Node) -> usize {
-    node.transfer.counts().received_bytes.iter().sum::<u64>() as usize
+    node.transfer.counts().received_bytes.iter().flatten().sum::<u64>() as usize
 }
 
 async fn until(what: &str, is_so: impl Fn() -> bool) {

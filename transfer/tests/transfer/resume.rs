@@ -37,7 +37,7 @@ async fn half_and_whole(network: &Arc<Network>, image: &[u8]) -> (Node, Node, Ma
 }
 
 fn received(node: &Node) -> usize {
-    node.transfer.counts().received_bytes.iter().sum::<u64>() as usize
+    node.transfer.counts().received_bytes.iter().flatten().sum::<u64>() as usize
 }
 
 #[tokio::test]

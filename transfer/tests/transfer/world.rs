@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod faulty;
 pub(crate) mod liar;
+pub(crate) mod raw;
 pub(crate) mod tcp;
 
 use std::collections::BTreeSet;

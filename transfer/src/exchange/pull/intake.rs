@@ -286,14 +286,14 @@ impl<'a> Intake<'a> {
 
     /// Keep what came, and think of whoever sent it what it deserves.
     async fn take(&mut self, mut gather: Gather, fetched: Fetched) -> Result<Gather, PullError> {
-        let Fetched { fetch, wants, got, outcome } = fetched;
+        let Fetched { fetch, wants, got, outcome, over } = fetched;
         let Fetch { piece, from } = fetch;
         let complete = got.iter().all(Option::is_some);
         let received: u64 = got.iter().flatten().map(|parcel| parcel.bytes.len() as u64).sum();
         if received > 0 {
             self.rounds.brought();
             let distance = Distance::between(&self.here, &self.followed.place(from));
-            self.transfer.traffic.received(distance, received);
+            self.transfer.traffic.received(distance, over, received);
         }
         if piece < self.root.pages().len() {
             if let Some(Some(page)) = got.into_iter().next()

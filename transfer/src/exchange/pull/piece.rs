@@ -6,6 +6,7 @@ use futures::stream::FuturesUnordered;
 use peerglass_catalog::ManifestRoot;
 use peerglass_catalog::keyspace::BoxFuture;
 
+use crate::connection::Transport;
 use crate::error::DiskFailure;
 use crate::exchange::ask::{AskError, Link, Want};
 use crate::exchange::sources::verify;
@@ -20,6 +21,7 @@ pub(super) struct Fetched {
     pub(super) wants: Vec<Want>,
     pub(super) got: Vec<Option<Parcel>>,
     pub(super) outcome: Result<(), AskError>,
+    pub(super) over: Transport,
 }
 
 /// What is asked for and has not come.
@@ -45,5 +47,5 @@ pub(super) async fn fetch_piece(
     if !sound {
         outcome = Err(Breach::WrongBytes.into());
     }
-    Ok(Fetched { fetch, wants, got, outcome })
+    Ok(Fetched { fetch, wants, got, outcome, over: link.connection().transport() })
 }

@@ -15,9 +15,11 @@ use peerglass_transfer::{
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Endpoint, ServerConfig, TransportConfig};
 use rustls::pki_types::PrivatePkcs8KeyDer;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::Memory;
+use super::raw::Asking;
 use super::tcp::{self, Tcp};
 
 const ALPN: &[u8] = b"peerglass-chunks/1";
@@ -75,6 +77,32 @@ impl Network {
         endpoint.set_default_client_config(self.client.clone());
         self.addresses.lock().unwrap().insert(node, endpoint.local_addr().unwrap());
         endpoint
+    }
+
+    /// Both networks, each of its own.
+    pub(crate) fn each() -> [Arc<Self>; 2] {
+        [Self::new(), Self::of_tcp()]
+    }
+
+    /// What its bytes go over.
+    pub(crate) fn name(&self) -> &'static str {
+        if self.tcp.is_some() { "TCP" } else { "QUIC" }
+    }
+
+    /// A connection from `node`, whose socket `endpoint` is, to `peer`, without a byte path on it.
+    pub(crate) async fn ask(&self, node: NodeId, endpoint: &Endpoint, peer: NodeId) -> Asking {
+        match &self.tcp {
+            Some(addresses) => Asking::tcp(addresses.dial(node, peer).await.unwrap()).await.unwrap(),
+            None => Asking::Quic(self.connect(endpoint, peer).await.unwrap()),
+        }
+    }
+
+    /// Where `node` is called over TCP, if it is.
+    pub(super) async fn listen(&self, node: NodeId) -> Option<TcpListener> {
+        match &self.tcp {
+            Some(addresses) => Some(addresses.listen(node).await),
+            None => None,
+        }
     }
 
     /// Whose socket that is.
@@ -228,8 +256,8 @@ impl Node {
         let transfer = Transfer::open(settings, disk, workers, id.0, Some(known)).await?;
         let mut serving = JoinSet::new();
         serving.spawn(accept(Arc::clone(network), endpoint.clone(), transfer.clone()));
-        if let Some(addresses) = &network.tcp {
-            serving.spawn(tcp::serve(addresses.listen(id).await, transfer.clone()));
+        if let Some(listener) = network.listen(id).await {
+            serving.spawn(tcp::serve(listener, transfer.clone()));
         }
         Ok(Self { id, memory: Memory::new(), transfer, peers, endpoint, serving: Mutex::new(serving) })
     }

@@ -1,13 +1,16 @@
 //! A peer that has what an honest one has, and passes it on in its own way.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use peerglass_catalog::NodeId;
-use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use quinn::Endpoint;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::cluster::Network;
+use super::raw::{Asked, Asking, Closer, Receiving, Sending};
+use super::tcp;
 
 /// What is wrong with the answers to requests for blobs. The first `honest` answers are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,13 +82,13 @@ impl Frame {
 pub(crate) struct Liar {
     endpoint: Endpoint,
     asked: Arc<AtomicUsize>,
-    _serving: JoinSet<()>,
+    serving: Mutex<JoinSet<()>>,
 }
 
 struct Way {
     lie: Lie,
     honest: usize,
-    honest_peer: Connection,
+    honest_peer: Asking,
     asked: Arc<AtomicUsize>,
 }
 
@@ -99,12 +102,15 @@ impl Liar {
         honest: usize,
     ) -> Self {
         let endpoint = network.endpoint(NodeId(id));
-        let honest_peer = network.connect(&endpoint, NodeId(honest_peer)).await.unwrap();
+        let honest_peer = network.ask(NodeId(id), &endpoint, NodeId(honest_peer)).await;
         let asked = Arc::new(AtomicUsize::new(0));
         let way = Arc::new(Way { lie, honest, honest_peer, asked: Arc::clone(&asked) });
         let mut serving = JoinSet::new();
-        serving.spawn(accept(endpoint.clone(), way));
-        Self { endpoint, asked, _serving: serving }
+        match network.listen(NodeId(id)).await {
+            Some(listener) => serving.spawn(accept_tcp(listener, way)),
+            None => serving.spawn(accept(endpoint.clone(), way)),
+        };
+        Self { endpoint, asked, serving: Mutex::new(serving) }
     }
 
     /// How many requests for blobs it was sent.
@@ -114,6 +120,7 @@ impl Liar {
 
     pub(crate) fn kill(&self) {
         self.endpoint.close(0_u32.into(), b"");
+        self.serving.lock().unwrap().abort_all();
     }
 }
 
@@ -121,13 +128,22 @@ async fn accept(endpoint: Endpoint, way: Arc<Way>) {
     let mut streams = JoinSet::new();
     while let Some(incoming) = endpoint.accept().await {
         let Ok(connection) = incoming.await else { continue };
-        let way = Arc::clone(&way);
-        streams.spawn(async move {
-            let mut answers = JoinSet::new();
-            while let Ok((send, receive)) = connection.accept_bi().await {
-                answers.spawn(answer(Arc::clone(&way), connection.clone(), send, receive));
-            }
-        });
+        streams.spawn(serve(Asked::Quic(connection), Arc::clone(&way)));
+    }
+}
+
+async fn accept_tcp(listener: TcpListener, way: Arc<Way>) {
+    let mut streams = JoinSet::new();
+    while let Some((stream, _)) = tcp::called(&listener).await {
+        let Ok(asked) = Asked::tcp(stream).await else { continue };
+        streams.spawn(serve(asked, Arc::clone(&way)));
+    }
+}
+
+async fn serve(mut asked: Asked, way: Arc<Way>) {
+    let (mut answers, closer) = (JoinSet::new(), asked.closer());
+    while let Some((send, receive)) = asked.next().await {
+        answers.spawn(answer(Arc::clone(&way), closer.clone(), send, receive));
     }
 }
 
@@ -135,21 +151,15 @@ async fn accept(endpoint: Endpoint, way: Arc<Way>) {
 const HOLDS: u8 = 0;
 const FOLLOW: u8 = 3;
 
-async fn answer(way: Arc<Way>, connection: Connection, mut send: SendStream, mut receive: RecvStream) {
+async fn answer(way: Arc<Way>, closer: Closer, mut send: Sending, mut receive: Receiving) {
     let Ok(request) = receive.read_to_end(1 << 20).await else { return };
     if way.lie == Lie::Mute {
         return std::future::pending().await;
     }
-    let Ok((mut ask, mut told)) = way.honest_peer.open_bi().await else { return };
-    let asked = async {
-        ask.write_all(&request).await.ok()?;
-        ask.finish().ok()?;
-        told.read_to_end(1 << 26).await.ok()
-    };
     if request.get(5) == Some(&FOLLOW) {
         return follow(&way, &request, send).await;
     }
-    let Some(mut honest) = asked.await else { return };
+    let Ok(mut honest) = way.honest_peer.ask(&request, 1 << 26).await else { return };
     let is_lie = if request[5] == HOLDS {
         if way.lie == Lie::Garbage {
             honest = vec![0xff; 100_000];
@@ -160,7 +170,7 @@ async fn answer(way: Arc<Way>, connection: Connection, mut send: SendStream, mut
         asked == way.honest || (asked > way.honest && way.lie != Lie::DieOnce)
     };
     if is_lie {
-        lie(way.lie, honest, &connection, &mut send).await;
+        lie(way.lie, honest, &closer, &mut send).await;
     } else {
         drop(send.write_all(&honest).await);
     }
@@ -168,25 +178,24 @@ async fn answer(way: Arc<Way>, connection: Connection, mut send: SendStream, mut
 }
 
 /// Pass the honest peer's news on.
-async fn follow(way: &Way, request: &[u8], mut send: SendStream) {
+async fn follow(way: &Way, request: &[u8], mut send: Sending) {
     if way.lie == Lie::Garbage {
         drop(send.write_all(&[0xff; 100_000]).await);
         return;
     }
-    let Ok((mut ask, mut told)) = way.honest_peer.open_bi().await else { return };
+    let Ok((mut ask, mut told)) = way.honest_peer.open().await else { return };
     if ask.write_all(request).await.is_err() || ask.finish().is_err() {
         return;
     }
-    let mut news = [0; 4096];
-    while let Ok(Some(count)) = told.read(&mut news).await {
-        if send.write_all(&news[..count]).await.is_err() {
+    while let Ok(Some(news)) = told.read().await {
+        if send.write_all(&news).await.is_err() {
             return;
         }
     }
     drop(send.finish());
 }
 
-async fn lie(lie: Lie, mut bytes: Vec<u8>, connection: &Connection, send: &mut SendStream) {
+async fn lie(lie: Lie, mut bytes: Vec<u8>, closer: &Closer, send: &mut Sending) {
     let half = bytes.len() / 2;
     match lie {
         Lie::WrongBytes => *bytes.last_mut().unwrap() ^= 1,
@@ -206,7 +215,7 @@ async fn lie(lie: Lie, mut bytes: Vec<u8>, connection: &Connection, send: &mut S
         }
         Lie::Die | Lie::DieOnce => {
             drop(send.write_all(&bytes[..half]).await);
-            connection.close(1_u32.into(), b"");
+            closer.close();
         }
         Lie::Frame(frame) => bytes = instead(frame, &bytes),
         Lie::Mute | Lie::Garbage => {}

@@ -1,6 +1,7 @@
 //! Connections over TCP, without the TLS that `node` puts below them.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -21,6 +22,14 @@ impl Addresses {
         self.0.lock().unwrap().insert(node, listener.local_addr().unwrap());
         listener
     }
+
+    /// A connection from `me` to `peer`, on which it was said who calls.
+    pub(super) async fn dial(&self, me: NodeId, peer: NodeId) -> io::Result<TcpStream> {
+        let address = self.0.lock().unwrap()[&peer];
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_u64(me.0).await?;
+        Ok(stream)
+    }
 }
 
 /// The connections one node has opened.
@@ -40,10 +49,8 @@ impl Tcp {
         if let Some(connection) = open.0.get(&peer).filter(|connection| !connection.is_closed()) {
             return Ok(connection.clone());
         }
-        let address = self.addresses.0.lock().unwrap()[&peer];
-        let unreachable = |reason: std::io::Error| PeerError::Unreachable { peer, reason: reason.into() };
-        let mut stream = TcpStream::connect(address).await.map_err(unreachable)?;
-        stream.write_u64(self.me.0).await.map_err(unreachable)?;
+        let unreachable = |reason: io::Error| PeerError::Unreachable { peer, reason: reason.into() };
+        let stream = self.addresses.dial(self.me, peer).await.map_err(unreachable)?;
         let (connection, carry) = Connection::over_tcp(stream).await.map_err(unreachable)?;
         open.1.spawn(carry);
         open.0.insert(peer, connection.clone());
@@ -54,13 +61,22 @@ impl Tcp {
 /// Answer what comes.
 pub(super) async fn serve(listener: TcpListener, transfer: Transfer) {
     let mut connections = JoinSet::new();
-    while let Ok((mut stream, _)) = listener.accept().await {
+    while let Some((stream, peer)) = called(&listener).await {
         let transfer = transfer.clone();
         connections.spawn(async move {
-            let Ok(peer) = stream.read_u64().await else { return };
             if let Ok(calls) = Calls::over_tcp(stream).await {
-                transfer.serve_peer(calls, NodeId(peer)).await;
+                transfer.serve_peer(calls, peer).await;
             }
         });
+    }
+}
+
+/// The next connection, and who calls.
+pub(super) async fn called(listener: &TcpListener) -> Option<(TcpStream, NodeId)> {
+    loop {
+        let (mut stream, _) = listener.accept().await.ok()?;
+        if let Ok(peer) = stream.read_u64().await {
+            return Some((stream, NodeId(peer)));
+        }
     }
 }
