@@ -4,7 +4,7 @@
 //! whole manifest by the plan of `swarm`, once for all who wait), and `supply` with `sources` (what one
 //! download lacks). The answering side is `serve` with `outbox` (what is sent when), `tell` with `having` (news for
 //! those who follow), and `hold` for requests to hold something. `keep` fetches
-//! what this node is to keep, and asks and answers whether nodes do. `survey` is for operators.
+//! what this node is to keep, and asks and answers whether nodes do. `survey` is for operators, `lies` for simulations.
 //!
 //! # What it promises
 //!
@@ -22,6 +22,7 @@ mod follow;
 mod having;
 mod hold;
 mod keep;
+mod lies;
 mod outbox;
 mod pull;
 mod pulls;
@@ -36,6 +37,8 @@ mod wire;
 pub(crate) use ask::{Want, WantLen};
 pub use keep::FetchError;
 pub(crate) use keep::{fetch, say_they_keep};
+pub(crate) use lies::Lies;
+pub use lies::{Lie, Temptation};
 pub(crate) use outbox::Outbox;
 pub(crate) use pull::PAGE_BYTES_MAX;
 pub(crate) use pulls::Pulls;
