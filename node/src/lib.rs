@@ -18,6 +18,7 @@ mod keeping;
 mod lock;
 mod maintenance;
 mod peers;
+pub mod program;
 mod scrub;
 mod sign_in;
 pub mod stop;

@@ -6,6 +6,7 @@ pub(crate) mod acknowledged;
 pub(crate) mod agreed;
 pub(crate) mod honest_end;
 pub(crate) mod independent;
+pub(crate) mod kept_sound;
 pub(crate) mod listed_once;
 pub(crate) mod log_order;
 pub(crate) mod never_back;

@@ -39,6 +39,8 @@ pub enum Mutation {
     AcknowledgedBeforeReplica,
     /// A node says that it holds what it has begun to fetch.
     HeldBeforeDurable,
+    /// A chunk from a peer that is not what it was asked for by is kept, and counts as held.
+    GarbageCounted,
     /// A copy is let go of for want of room, whether or not this node is to keep it and others have it.
     LastCopyEvicted,
 }
@@ -79,6 +81,7 @@ impl Mutation {
             Self::VerificationSkipped => Product::Bytes(OfBytes::VerificationSkipped),
             Self::AcknowledgedBeforeReplica => Product::Bytes(OfBytes::AcknowledgedBeforeReplica),
             Self::HeldBeforeDurable => Product::Bytes(OfBytes::HeldBeforeDurable),
+            Self::GarbageCounted => Product::Bytes(OfBytes::GarbageCounted),
             Self::LastCopyEvicted => Product::Bytes(OfBytes::LastCopyEvicted),
         })
     }

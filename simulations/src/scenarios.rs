@@ -95,6 +95,17 @@ pub(crate) enum Swap {
     Removed,
 }
 
+/// A node that lies to those who fetch from it (F-B1, F-B2, F-B4, F-B9).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Liar {
+    pub(crate) node: usize,
+    /// Of 1,000 answers, so many are lies.
+    pub(crate) per_mille: u64,
+    /// It goes on when all other faults have ended. Not where an honest copy may have been lost with a disk: the last
+    /// one might be the liar's.
+    pub(crate) to_the_end: bool,
+}
+
 /// Cluster sizes, as often as they are drawn: what holds for a lone node stays tested.
 const NODES: &[usize] = &[1, 1, 1, 1, 3, 3, 3, 3, 5, 7];
 
@@ -112,6 +123,8 @@ pub(crate) struct Plan {
     pub(crate) troubles: Vec<Trouble>,
     /// What happens to the disks of one node of a cluster.
     pub(crate) swap: Option<(usize, Swap)>,
+    /// Who lies.
+    pub(crate) liar: Option<Liar>,
     /// How many changes of the membership operators make, each of them.
     pub(crate) changes: Vec<u64>,
     /// How often a leader loses power just when a follower hears of other voters.
@@ -196,6 +209,7 @@ impl Plan {
             voters,
             failing,
             swap,
+            liar: liar(nodes, swap.is_some(), seed),
             changes: changes(nodes, calm, &mut cluster),
             troubles,
             // Who saw more of an old disk has to be up to say so.
@@ -245,6 +259,13 @@ impl Plan {
 fn change_cuts(seed: u64) -> u64 {
     let mut dice = Dice::new(seed, "changing voters");
     if dice.chance(600) { dice.between(1, 3) } else { 0 }
+}
+
+/// One in six of ten clusters; with fewer than three nodes there might be no honest copy besides.
+fn liar(nodes: usize, swaps: bool, seed: u64) -> Option<Liar> {
+    let mut dice = Dice::new(seed, "liar");
+    let (node, per_mille) = (dice.index(nodes), *dice.pick(&[200, 500, 900]));
+    (nodes > 2 && dice.chance(600)).then_some(Liar { node, per_mille, to_the_end: !swaps })
 }
 
 /// Fewer than half of the nodes; the only one of one.

@@ -2,7 +2,7 @@
 
 use peerglass_simulations::{Options, run_apart};
 
-/// Of the first seeds, two with one node and two with clusters.
+/// Of the first seeds, two with one node and two with clusters, in one of which a node lies.
 const SEEDS: [u64; 4] = [1, 3, 7, 42];
 
 /// Without this no other result means anything (fault matrix 6.5): a seed played twice, each time on

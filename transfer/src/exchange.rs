@@ -3,8 +3,9 @@
 //! `wire` is the protocol. The asking side is `ask` (one peer), `follow` (news of all peers), `pull` and `pulls` (a
 //! whole manifest by the plan of `swarm`, once for all who wait), and `supply` with `sources` (what one
 //! download lacks). The answering side is `serve` with `outbox` (what is sent when), `tell` with `having` (news for
-//! those who follow), and `hold` for requests to hold something. `ahead` has nodes fetch an upload that goes on. `keep` fetches
-//! what this node is to keep, and asks and answers whether nodes do. `survey` is for operators.
+//! those who follow), and `hold` for requests to hold something. `ahead` has nodes fetch an upload that goes on. `keep`
+//! fetches what this node is to keep, and asks and answers whether nodes do. `survey` is for operators, `lies` for
+//! simulations.
 //!
 //! # What it promises
 //!
@@ -23,6 +24,7 @@ mod follow;
 mod having;
 mod hold;
 mod keep;
+mod lies;
 mod outbox;
 mod pull;
 mod pulls;
@@ -38,6 +40,8 @@ pub(crate) use ahead::{Written, run as fetch_ahead};
 pub(crate) use ask::{Want, WantLen};
 pub use keep::FetchError;
 pub(crate) use keep::{fetch, say_they_keep};
+pub(crate) use lies::Lies;
+pub use lies::{Lie, Temptation};
 pub(crate) use outbox::Outbox;
 pub(crate) use pull::PAGE_BYTES_MAX;
 pub(crate) use pulls::Pulls;

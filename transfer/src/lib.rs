@@ -43,7 +43,7 @@ pub use connection::{Calls, Connection, Io, Stream, Tcp, Transport};
 pub use disk::{DirectoryPacks, MemoryPacks, PackDisk, PackFile, PackId, TransferDisk};
 pub use download::Download;
 pub use error::{DiskFailure, DownloadError, OpenError, ReclaimError, UploadError};
-pub use exchange::{FetchError, PrefetchError, ReplicateError, Share};
+pub use exchange::{FetchError, Lie, PrefetchError, ReplicateError, Share, Temptation};
 pub use format::{FormatRefusal, ImageFormat, VmdkFlaw};
 pub use peers::{Keepers, PeerError, Peers, Place, Since};
 pub use reclaim::{Evicted, Reclaimed, StateUnknown};

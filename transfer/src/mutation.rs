@@ -12,6 +12,8 @@ pub enum Mutation {
     AcknowledgedBeforeReplica,
     /// A node says that it holds what it has begun to fetch.
     HeldBeforeDurable,
+    /// A chunk from a peer that is not what it was asked for by is kept, and counts as held.
+    GarbageCounted,
     /// A copy is let go of for want of room, whether or not this node is to keep it and others have it.
     LastCopyEvicted,
 }

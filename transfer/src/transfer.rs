@@ -16,7 +16,9 @@ use crate::directory::Directory;
 use crate::disk::TransferDisk;
 use crate::download::{self, Download};
 use crate::error::{DownloadError, OpenError, ReclaimError, UploadError};
-use crate::exchange::{self, FetchError, Outbox, PrefetchError, Pulls, READ_AHEAD, ReplicateError, Share};
+use crate::exchange::{
+    self, FetchError, Lies, Outbox, PrefetchError, Pulls, READ_AHEAD, ReplicateError, Share,
+};
 use crate::fail_stop::FailStop;
 use crate::peers::{Keepers, Peers, Since};
 use crate::reclaim::{self, Evicted, Reclaimed, StateUnknown};
@@ -62,6 +64,8 @@ pub(crate) struct Inner {
     pub(crate) traffic: Traffic,
     /// What is to be sent to peers.
     pub(crate) outbox: Outbox,
+    /// What is sent instead.
+    pub(crate) lies: Lies,
     /// Mebibytes of answers to peers that may be in memory.
     pub(crate) read_ahead: Semaphore,
     /// What goes on without a caller: pulls, what downloads wait for, and answers to peers that were asked
@@ -126,6 +130,7 @@ impl Transfer {
             pulls: Pulls::default(),
             traffic: Traffic::default(),
             outbox: Outbox::default(),
+            lies: Lies::default(),
             read_ahead: Semaphore::new(READ_AHEAD),
             tasks: StdMutex::default(),
             stopping: watch::Sender::new(false),
@@ -166,6 +171,12 @@ impl Transfer {
         peer: NodeId,
     ) -> impl Future<Output = ()> + Send + 'static {
         exchange::serve(Arc::clone(&self.inner), calls.into(), peer, std::future::pending())
+    }
+
+    /// From now on, lie to nodes that fetch whenever `tempt` says so. The first call counts.
+    #[cfg(feature = "mutations")]
+    pub fn lie(&self, tempt: Box<exchange::Temptation>) {
+        self.inner.lies.begin(tempt);
     }
 
     /// Have `copies` other nodes hold an image that this one holds. Each fetches what it lacks, and says

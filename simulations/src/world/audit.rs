@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::berth::Berth;
 use crate::dice::Dice;
-use crate::invariants::{agreed, independent, listed_once, no_leak, not_stuck, whole};
+use crate::invariants::{agreed, independent, kept_sound, listed_once, no_leak, not_stuck, whole};
 use crate::oracle::Ending;
 use crate::scenarios::Plan;
 use crate::workload::observed::Observed;
@@ -46,13 +46,16 @@ struct Audit {
     berths: Vec<Berth>,
     client: Client,
     dice: Dice,
+    /// Who still lies.
+    liar: Option<usize>,
 }
 
 /// Look at everything. Broken promises end up in the chronicle.
 pub(super) async fn run(scene: Scene, berths: Vec<Berth>, plan: Plan) {
     let client = Client::new("audit", scene.clone());
     let dice = Dice::new(scene.seed, "where the audit looks");
-    let mut audit = Audit { scene, berths, client, dice };
+    let liar = plan.liar.filter(|liar| liar.to_the_end).map(|liar| liar.node);
+    let mut audit = Audit { scene, berths, client, dice, liar };
     let mut images = None;
     for node in 0..audit.berths.len() {
         audit.client.stay_at(node);
@@ -89,6 +92,13 @@ impl Audit {
             sleep(Duration::from_millis(100)).await;
         }
         doubt.into_iter().for_each(|doubt| self.scene.chronicle.violate(doubt));
+    }
+
+    /// Have any node take an upload next, but one that lies: those it asks to hold a copy would not get one.
+    fn turn_to_honest(&mut self) {
+        let among: Vec<usize> = (0..self.berths.len()).filter(|node| Some(*node) != self.liar).collect();
+        let node = *self.dice.pick(&among);
+        self.client.stay_at(node);
     }
 
     /// Ask any node next.
@@ -139,7 +149,7 @@ impl Audit {
         let interrupted = self.interrupt_uploads().await;
         self.settle().await;
         for image in interrupted {
-            self.turn();
+            self.turn_to_honest();
             if !self.upload(&image).await {
                 self.scene.chronicle.violate(not_stuck::stuck(&image, "it takes no second upload", REST_S));
             }
@@ -147,6 +157,7 @@ impl Audit {
         let mut images = self.settle().await;
         self.check_leaks(images.len()).await;
         self.download_all(&images, 0).await;
+        self.check_kept().await;
         if rot {
             self.check_rot(&images).await;
             return;
@@ -252,6 +263,21 @@ impl Audit {
         }
     }
 
+    /// I-D9 on every node whose disks are sound, also for what nobody has read.
+    async fn check_kept(&mut self) {
+        for berth in self.berths.iter().filter(|berth| berth.has_sound_disks()) {
+            let Some(transfer) = berth.transfer() else { continue };
+            // Where the node was in its own round, and then all.
+            for _ in 0..2 {
+                while let Ok(Some(scrubbed)) = transfer.scrub_next(u64::MAX).await {
+                    let manifest = scrubbed.manifest.0.to_string();
+                    let bad = kept_sound::reread(berth.name(), &manifest, scrubbed.damaged);
+                    bad.into_iter().for_each(|bad| self.scene.chronicle.violate(bad));
+                }
+            }
+        }
+    }
+
     async fn delete_all(&mut self, images: &[String]) {
         for image in images {
             self.turn();
@@ -268,7 +294,7 @@ impl Audit {
         let node = self.dice.index(self.berths.len());
         self.client.stay_at(node);
         for _ in 0..ROTTEN_BITS {
-            let flipped = self.berths[node].machine().rot();
+            let flipped = self.berths[node].rot();
             if let Some((pack, at)) = flipped {
                 self.scene.chronicle.note("world", format_args!("a bit of {pack} flips at byte {at}"));
                 self.scene.chronicle.count("F-D6 bit flipped at rest");

@@ -1,9 +1,10 @@
 //! Where a node lives: its machine, its present life, and how that will end.
 
 mod life;
+mod lying;
 mod membership;
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,6 +43,10 @@ struct Shared {
     life: Mutex<Life>,
     /// How many seconds its wall clock is ahead.
     clock_ahead_s: Arc<AtomicI64>,
+    /// Its node tells the truth from now on.
+    honest: Arc<AtomicBool>,
+    /// Bits have flipped on its disk.
+    rotten: AtomicBool,
 }
 
 impl Berth {
@@ -64,11 +69,17 @@ impl Berth {
             machine: Mutex::new(machine),
             life: Mutex::new(Life::before_the_first(dice, moves, node > 0)),
             clock_ahead_s: Arc::default(),
+            honest: Arc::default(),
+            rotten: AtomicBool::default(),
         }))
     }
 
     pub(super) fn machine(&self) -> MutexGuard<'_, Machine> {
         locked(&self.0.machine)
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
     }
 
     fn life(&self) -> MutexGuard<'_, Life> {
@@ -101,10 +112,14 @@ impl Berth {
     async fn serve(&self, node: Node) -> Ended {
         self.note(format_args!("ready"));
         self.life().ready = true;
+        let number = self.life().number;
+        self.begin_lying(node.transfer(), number);
+        self.watch_bytes(node.transfer());
         self.observe(node.consensus().clone());
         let until_asked_to_stop = async {
             while !self.life().must_stop {
                 self.life().usage = Some(node.transfer().usage());
+                self.mind_bytes();
                 tokio::time::sleep(USAGE_INTERVAL).await;
             }
         };
@@ -285,6 +300,7 @@ impl Berth {
     /// Stop every fault: the life goes on undisturbed, and so do those after it.
     pub(super) fn heal(&self) {
         self.end_fates();
+        self.end_lying();
         let machine = self.machine();
         machine.faults.arm(false);
         machine.faults.limit_packs(u64::MAX);
@@ -293,6 +309,12 @@ impl Berth {
     /// What the node says it stores, not older than [`USAGE_INTERVAL`].
     pub(super) fn usage(&self) -> Option<Usage> {
         self.life().usage
+    }
+
+    /// A bit of a pack on its disk changes (F-D6): from now on it may hold anything.
+    pub(super) fn rot(&self) -> Option<(PackId, u64)> {
+        self.0.rotten.store(true, Ordering::Relaxed);
+        self.machine().rot()
     }
 
     /// What is on its disk.

@@ -163,6 +163,7 @@ async fn fetch_root(
         let news = match next {
             Heard::News(news) => news,
             Heard::Gone(error) => {
+                count_breach(transfer, &error);
                 rounds.lost(node, &error);
                 heard.retain(|(of, _)| *of != node);
                 continue;
@@ -178,6 +179,7 @@ async fn fetch_root(
         match ask_root(transfer, &link, root).await.map_err(PullError::Worker)? {
             Ok(encoded) => return Ok(encoded),
             Err(error) => {
+                count_breach(transfer, &error);
                 rounds.lost(node, &error);
                 match error {
                     AskError::Breach(_) => followed.ban(node),
@@ -187,6 +189,16 @@ async fn fetch_root(
                 }
                 heard.retain(|(of, _)| *of != node);
             }
+        }
+    }
+}
+
+/// A peer that broke the protocol is not asked again.
+fn count_breach(transfer: &Inner, error: &AskError) {
+    if let AskError::Breach(breach) = error {
+        transfer.traffic.banned();
+        if *breach == Breach::WrongBytes {
+            transfer.traffic.hash_failed();
         }
     }
 }

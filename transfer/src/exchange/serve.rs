@@ -21,6 +21,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at}
 
 use super::ask::REQUEST_TIME_MAX;
 use super::hold;
+use super::lies::{self, Lie};
 use super::outbox::TURN_TIME;
 use super::pulls::Purpose;
 use super::wire::{self, Answer, Breach, Request};
@@ -130,6 +131,7 @@ impl Served<'_> {
                 let asked = self.transfer.workers.run(move || ledger.holds_whole(&root)).await;
                 let holds =
                     asked.map_err(ServeError::Disk)?.map_err(|fault| ServeError::Disk(fault.into()))?;
+                let holds = holds || self.transfer.lies.now(Lie::OF_HAVING).is_some();
                 say(send, Answer::Holds(holds)).await?;
             }
             Request::Blobs { waits: false, .. } if self.transfer.outbox.is_busy() => {
@@ -243,6 +245,9 @@ impl Served<'_> {
         let blobs =
             self.transfer.workers.run(read).await.map_err(ServeError::Disk)?.map_err(ServeError::Disk)?;
         let count = blobs.iter().map(|bytes| bytes.len() as u64).sum();
+        if let Some(lie) = self.transfer.lies.about(&blobs) {
+            return lies::tell(lie, send, &blobs).await;
+        }
         send_all(send, blobs.into_iter().filter(|bytes| !bytes.is_empty()).collect()).await?;
         if let Some(peers) = &self.transfer.peers {
             let distance = Distance::between(&peers.place(peers.me()), &peers.place(self.peer));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use peerglass_catalog::{ManifestRoot, NodeId};
 use tokio::time::sleep;
 
+use super::lies::Lie;
 use super::pulls::{Pull, Purpose};
 use super::serve::{ServeError, send_all};
 use super::wire::{self, NEWS_PIECES_MAX, News};
@@ -29,6 +30,11 @@ pub(super) async fn tell(
     // A pull that ended well is held; one that failed may have been followed by another.
     while let Some(pull) = transfer.pulls.of(&root) {
         pull.meet(asker, None);
+        match transfer.lies.now(Lie::OF_PIECES) {
+            None => {}
+            Some(Lie::NoSuchPiece) => say(send, News::Has { pieces: vec![u32::MAX], backlog: 0 }).await?,
+            Some(_) => return whole(transfer, send).await,
+        }
         if !pull.view().borrow().begun {
             // Counted on for a share of the work, it would do none of it. It asks the asker when it begins.
             break;
@@ -48,6 +54,7 @@ pub(super) async fn tell(
     let held = transfer.workers.run(move || ledger.holds_whole(&root)).await.map_err(ServeError::Disk)?;
     match held.map_err(|fault| ServeError::Disk(fault.into()))? {
         true => whole(transfer, send).await,
+        false if transfer.lies.now(Lie::OF_HAVING).is_some() => whole(transfer, send).await,
         false => say(send, News::Nothing).await,
     }
 }

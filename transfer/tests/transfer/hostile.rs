@@ -106,6 +106,19 @@ async fn is_missing(network: Arc<Network>, lie: Lie) {
     assert_exact(&taker.transfer, &*taker.memory.packs, &[]).await;
 }
 
+/// The first answer of all is the manifest's root.
+#[tokio::test]
+async fn a_lie_about_a_root_counts_like_any_other() {
+    let network = Network::new();
+    let giver = Node::start(&network, 1, &[], Workers::Inline).await;
+    let _liar = Liar::start(&network, 2, 1, Lie::WrongBytes, 0).await;
+    let taker = Node::start(&network, 3, &[2], Workers::Inline).await;
+    let name = root(&store(&giver.transfer, &noise(1, MIB)).await.unwrap());
+    assert!(read(&taker.transfer, name, 0..MIB as u64).await.is_err());
+    let counts = taker.transfer.counts();
+    assert_eq!((counts.hash_failures, counts.bans), (1, 1));
+}
+
 #[tokio::test]
 async fn a_peer_that_dies_half_way_is_relieved_by_another() {
     // Whoever answers first is asked first: on a busy machine that may be the sound one, which proves nothing.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use peerglass_transfer::Usage;
 
 use super::Berth;
+use super::lying::Watched;
 use crate::dice::Dice;
 use crate::disk::{CrashKind, DiskImage};
 use crate::invariants::Standing;
@@ -33,6 +34,7 @@ pub(super) struct Life {
     pub(super) must_stop: bool,
     pub(super) ended: Option<Ended>,
     pub(super) usage: Option<Usage>,
+    pub(super) bytes: Option<Watched>,
     /// Says where the node stands.
     pub(super) observer: Option<Box<dyn Fn() -> Standing + Send>>,
     /// An empty disk means to join a cluster, and not to form one.
@@ -66,6 +68,7 @@ impl Life {
             must_stop: false,
             ended: None,
             usage: None,
+            bytes: None,
             observer: None,
             must_join,
             token: None,
@@ -81,6 +84,7 @@ impl Life {
     pub(super) fn begin_next(&mut self) -> u64 {
         self.number += 1;
         (self.ready, self.must_stop, self.ended, self.usage) = (false, false, None, None);
+        self.bytes = None;
         (self.until, self.kind) = (None, CrashKind::PowerCut);
         self.number
     }

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use super::contents::Contents;
 use super::piece::{Fetched, Flight, fetch_piece};
 use super::rounds::{self, Rounds};
-use super::{PullError, heed_met, held_blobs};
+use super::{PullError, count_breach, heed_met, held_blobs};
 use crate::exchange::ask::{AskError, Want};
 use crate::exchange::follow::{Followed, Heard};
 use crate::exchange::pulls::{Pull, View};
@@ -179,6 +179,7 @@ impl<'a> Intake<'a> {
                 self.plan.backlog(node, backlog, now);
             }
             Heard::Gone(error) => {
+                count_breach(self.transfer, &error);
                 self.plan.left_by(node);
                 self.rounds.lost(node, &error);
             }
@@ -191,7 +192,7 @@ impl<'a> Intake<'a> {
     }
 
     fn ban(&mut self, node: NodeId, error: &AskError) {
-        self.transfer.traffic.banned();
+        count_breach(self.transfer, error);
         self.rounds.lost(node, error);
         self.followed.ban(node);
         self.plan.left_by(node);
@@ -324,12 +325,7 @@ impl<'a> Intake<'a> {
                 }
             }
             Err(AskError::Busy) => self.plan.missed(piece, from, Setback::Busy, self.now()),
-            Err(error @ AskError::Breach(_)) => {
-                if matches!(error, AskError::Breach(Breach::WrongBytes)) {
-                    self.transfer.traffic.hash_failed();
-                }
-                self.ban(from, &error);
-            }
+            Err(error @ AskError::Breach(_)) => self.ban(from, &error),
             Err(error @ (AskError::Unreachable(_) | AskError::Silent | AskError::Lost(_))) => {
                 // Once for all that was asked of it.
                 if self.followed.link(from).is_some() {

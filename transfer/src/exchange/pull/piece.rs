@@ -12,6 +12,7 @@ use crate::exchange::ask::{AskError, Link, Want};
 use crate::exchange::sources::verify;
 use crate::exchange::wire::{BLOBS_MAX, Breach};
 use crate::form::Parcel;
+use crate::mutation::{self, Mutation};
 use crate::swarm::Fetch;
 use crate::workers::Workers;
 
@@ -42,6 +43,9 @@ pub(super) async fn fetch_piece(
         if outcome.is_err() {
             break;
         }
+    }
+    if mutation::is(Mutation::GarbageCounted) {
+        return Ok(Fetched { fetch, wants, got, outcome, over: link.connection().transport() });
     }
     let (got, sound) = verify(workers, wants.clone(), got, |parcel, _| parcel).await?;
     if !sound {
