@@ -56,8 +56,15 @@ pub(crate) fn bytes(len: usize, seed: u64) -> Vec<u8> {
     (0..len.div_ceil(8)).flat_map(|_| dice.roll().to_le_bytes()).take(len).collect()
 }
 
-fn free_udp_port() -> u16 {
-    std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// Free for UDP and for TCP.
+#[allow(clippy::disallowed_methods, reason = "a test is its own surroundings")]
+fn free_port() -> u16 {
+    loop {
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        if std::net::TcpListener::bind(udp).is_ok() {
+            return udp.port();
+        }
+    }
 }
 
 impl Lab {
@@ -81,7 +88,7 @@ impl Lab {
         let mut settings = Settings::default();
         settings.api.listen = "127.0.0.1:0".parse().unwrap();
         settings.storage.data_dir = dir.path().to_owned();
-        settings.cluster.listen = format!("127.0.0.1:{}", free_udp_port());
+        settings.cluster.listen = format!("127.0.0.1:{}", free_port());
         (self.tune)(&mut settings);
         let api = settings.api.listen;
         self.places.push(Place { dir, settings, node: None, api });
@@ -172,7 +179,7 @@ impl Lab {
 
     /// Give a stopped node another peer port.
     pub(crate) fn move_node(&mut self, node: usize) {
-        self.places[node].settings.cluster.listen = format!("127.0.0.1:{}", free_udp_port());
+        self.places[node].settings.cluster.listen = format!("127.0.0.1:{}", free_port());
     }
 
     /// Whether a running node might have been started without its peer port.
