@@ -1,12 +1,14 @@
 //! Which nodes are to keep an image, as this node knows the cluster.
 //!
-//! Computed from one state: the members after one log entry, and the marks and pins after the same one. So
+//! Computed from one state: the members after one log entry, and the images, marks and pins after the same one. So
 //! two nodes that have applied the same entry agree, as far as their `cluster.copies` do.
+//!
+//! Homes are drawn from the id of the first image that has the bytes, which is known before an upload begins.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use peerglass_catalog::{Catalog, Fault, ManifestRoot, NodeEntry, NodeId};
+use peerglass_catalog::{Catalog, Digest, Fault, ImageId, ManifestRoot, Naming, NodeEntry, NodeId};
 use peerglass_consensus::{Consensus, ConsensusError, Members};
 use peerglass_transfer::{Keepers, Place, Since, placement};
 use tokio::time::timeout;
@@ -37,9 +39,14 @@ impl Layout {
         Ok(Self { nodes: nodes.collect(), copies })
     }
 
-    /// The nodes that keep a manifest whose images are pinned to `pins`: its homes first.
-    pub(crate) fn keepers(&self, root: &ManifestRoot, pins: &BTreeSet<String>) -> Vec<NodeId> {
-        let mut keepers = placement::homes(root, &self.nodes, self.copies);
+    fn homes(&self, image: &ImageId) -> Vec<NodeId> {
+        placement::homes(&Digest::of(image.as_str().as_bytes()), &self.nodes, self.copies)
+    }
+
+    /// The nodes that keep bytes of which `first` is the first image, and of which images are pinned to `pins`: their
+    /// homes first.
+    pub(crate) fn keepers(&self, first: &ImageId, pins: &BTreeSet<String>) -> Vec<NodeId> {
+        let mut keepers = self.homes(first);
         let pinned = |place: &Place| pins.contains("") || pins.contains(&place.site);
         if !pins.is_empty() {
             let at_site = self.nodes.iter().filter(|(_, place)| pinned(place)).map(|(node, _)| *node);
@@ -63,6 +70,12 @@ impl Homes {
         Ok(self.consensus.read_stale_with_members(look)??)
     }
 
+    /// See [`Peers::homes`](peerglass_transfer::Peers::homes).
+    pub(crate) fn of_image(&self, image: &ImageId) -> Vec<NodeId> {
+        // While a snapshot is installed nothing is known.
+        self.layout().map_or_else(|_| Vec::new(), |(layout, _)| layout.homes(image))
+    }
+
     /// See [`Peers::keepers`](peerglass_transfer::Peers::keepers).
     pub(crate) async fn keepers(&self, root: ManifestRoot, since: Since) -> Option<Keepers> {
         match since {
@@ -75,9 +88,11 @@ impl Homes {
         }
         let look = |catalog: &Catalog<'_>, members: &Members| {
             let layout = Layout::new(catalog, members, self.copies)?;
-            let pins = catalog.pinned_sites(&root)?;
-            let nodes = layout.keepers(&root, pins.as_ref().unwrap_or(&BTreeSet::new()));
-            Ok::<_, Fault>(Keepers { at: members.at, nodes, anybody: pins.is_none() })
+            let Naming { first, pins } = catalog.naming(&root)?;
+            let anybody = pins.is_none();
+            let pins = pins.unwrap_or_default();
+            let nodes = first.map_or_else(Vec::new, |first| layout.keepers(&first, &pins));
+            Ok::<_, Fault>(Keepers { at: members.at, nodes, anybody })
         };
         // A disk that fails ends the node elsewhere.
         self.consensus.read_stale_with_members(look).ok()?.ok()

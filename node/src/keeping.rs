@@ -192,7 +192,7 @@ impl Walk<'_> {
 
     fn lacks(&self, kept: &KeptImage) -> Option<ManifestRoot> {
         let me = self.keeping.consensus.node();
-        let keeps = self.seen.layout.keepers(&kept.manifest, &kept.pins).contains(&me);
+        let keeps = self.seen.layout.keepers(&kept.first, &kept.pins).contains(&me);
         // An index that cannot be read ends the node elsewhere.
         let lacks = keeps && (self.thorough || !self.keeping.transfer.holds(kept.manifest).unwrap_or(true));
         lacks.then_some(kept.manifest)

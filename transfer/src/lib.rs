@@ -51,5 +51,5 @@ pub use scrub::Scrubbed;
 pub use settings::TransferSettings;
 pub use traffic::{Counts, Distance};
 pub use transfer::{Transfer, Usage, WeakTransfer};
-pub use upload::{InspectOrder, StoredImage, UploadOrder};
+pub use upload::{CopyOrder, InspectOrder, StoredImage, UploadOrder};
 pub use workers::Workers;

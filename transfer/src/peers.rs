@@ -6,7 +6,7 @@
 use std::error::Error;
 
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_catalog::{ManifestRoot, NodeId};
+use peerglass_catalog::{ImageId, ManifestRoot, NodeId};
 
 use crate::connection::Connection;
 
@@ -58,6 +58,10 @@ pub trait Peers: Send + Sync + 'static {
 
     /// Who is to keep a manifest; `None` if no such state can be had within a few seconds.
     fn keepers(&self, root: ManifestRoot, since: Since) -> BoxFuture<'_, Option<Keepers>>;
+
+    /// Who is to keep the bytes of an image that has none yet, this node perhaps among them, the most important one
+    /// first; nobody if that is not known.
+    fn homes(&self, image: &ImageId) -> Vec<NodeId>;
 
     /// A connection of ALPN `peerglass-chunks/1` to `peer`: the open one, or a new one.
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>>;

@@ -1,7 +1,7 @@
 //! Which nodes are to keep a manifest: its *homes*.
 //!
-//! A pure function of the manifest's root and of the nodes with their places. Every node that has a score,
-//! drawn from the root and its id, is better or worse for this manifest than others (rendezvous hashing).
+//! A pure function of a name and of the nodes with their places. Every node that has a score,
+//! drawn from the name and its id, is better or worse for it than others (rendezvous hashing).
 //! First come the best nodes of each site, then the best of each rack that has none yet, then the rest.
 //!
 //! # What it promises
@@ -15,13 +15,13 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use peerglass_catalog::{Digest, ManifestRoot, NodeId};
+use peerglass_catalog::{Digest, NodeId};
 
 use crate::peers::Place;
 
-/// The homes of `root` among `nodes`, the most important one first.
-pub fn homes(root: &ManifestRoot, nodes: &[(NodeId, Place)], replicas: usize) -> Vec<NodeId> {
-    let mut ranked: Vec<_> = nodes.iter().map(|(node, place)| (score(root, *node), *node, place)).collect();
+/// The homes of what is called `name` among `nodes`, the most important one first.
+pub fn homes(name: &Digest, nodes: &[(NodeId, Place)], replicas: usize) -> Vec<NodeId> {
+    let mut ranked: Vec<_> = nodes.iter().map(|(node, place)| (score(name, *node), *node, place)).collect();
     ranked.sort_unstable_by_key(|(score, node, _)| (Reverse(*score), *node));
     ranked.dedup_by_key(|(_, node, _)| *node);
     let (mut sites, mut racks) = (BTreeSet::new(), BTreeSet::new());
@@ -38,10 +38,10 @@ pub fn homes(root: &ManifestRoot, nodes: &[(NodeId, Place)], replicas: usize) ->
     order.into_iter().take(replicas).map(|(_, (_, node, _))| node).collect()
 }
 
-/// How good a node is for a manifest.
-fn score(root: &ManifestRoot, node: NodeId) -> u64 {
+/// How good a node is for a name.
+fn score(name: &Digest, node: NodeId) -> u64 {
     let mut text = [0; 40];
-    text[..32].copy_from_slice(&root.0.0);
+    text[..32].copy_from_slice(&name.0);
     text[32..].copy_from_slice(&node.0.to_be_bytes());
     let [a, b, c, d, e, f, g, h, ..] = Digest::of(&text).0;
     u64::from_be_bytes([a, b, c, d, e, f, g, h])
@@ -53,8 +53,8 @@ mod tests {
 
     use super::*;
 
-    fn root(seed: u64) -> ManifestRoot {
-        ManifestRoot(Digest::of(&seed.to_be_bytes()))
+    fn name(seed: u64) -> Digest {
+        Digest::of(&seed.to_be_bytes())
     }
 
     fn place(site: u8, rack: u8) -> Place {
@@ -83,7 +83,7 @@ mod tests {
             seed: u64,
             replicas in 0..18_usize,
         ) {
-            let found = homes(&root(seed), &nodes, replicas);
+            let found = homes(&name(seed), &nodes, replicas);
             let distinct: BTreeSet<_> = found.iter().collect();
             prop_assert_eq!(distinct.len(), found.len());
             prop_assert_eq!(found.len(), replicas.min(nodes.len()));
@@ -91,8 +91,8 @@ mod tests {
             let (sites, racks) = spread(&nodes, &all);
             prop_assert_eq!(spread(&nodes, &found), (sites.min(found.len()), racks.min(found.len())));
             let backwards: Vec<_> = nodes.iter().rev().cloned().collect();
-            prop_assert_eq!(&homes(&root(seed), &backwards, replicas), &found);
-            let more = homes(&root(seed), &nodes, replicas + 1);
+            prop_assert_eq!(&homes(&name(seed), &backwards, replicas), &found);
+            let more = homes(&name(seed), &nodes, replicas + 1);
             prop_assert!(more.starts_with(&found));
         }
 
@@ -103,10 +103,10 @@ mod tests {
             replicas in 1..6_usize,
             at: prop::sample::Index,
         ) {
-            let with: BTreeSet<_> = homes(&root(seed), &nodes, replicas).into_iter().collect();
+            let with: BTreeSet<_> = homes(&name(seed), &nodes, replicas).into_iter().collect();
             let mut fewer = nodes.clone();
             let (gone, _) = fewer.remove(at.index(nodes.len()));
-            let without: BTreeSet<_> = homes(&root(seed), &fewer, replicas).into_iter().collect();
+            let without: BTreeSet<_> = homes(&name(seed), &fewer, replicas).into_iter().collect();
             prop_assert!(with.difference(&without).count() <= 1);
             prop_assert!(without.difference(&with).count() <= 1);
             if !with.contains(&gone) {
@@ -122,7 +122,7 @@ mod tests {
         let nodes: Vec<_> = (0..5).map(|id| (NodeId(id), Place::default())).collect();
         let mut load = [0; 5];
         for seed in 0..5_000 {
-            for home in homes(&root(seed), &nodes, 2) {
+            for home in homes(&name(seed), &nodes, 2) {
                 load[home.0 as usize] += 1;
             }
         }

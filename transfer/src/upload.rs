@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures::{FutureExt, Stream};
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_catalog::{Content, HashAlgorithm, NodeId, StoreId};
+use peerglass_catalog::{Content, HashAlgorithm, ImageId, NodeId, StoreId};
 use tokio::task::JoinSet;
 
 use crate::error::UploadError;
@@ -47,7 +47,16 @@ pub struct UploadOrder {
     pub os_hash: HashAlgorithm,
     /// Whether to look into the image; `None` if its container is not bare.
     pub inspect: Option<InspectOrder>,
-    /// How many other nodes are to hold it in the end. They begin to fetch it while it goes on.
+    /// What other nodes are to hold in the end. They begin to fetch it while it goes on.
+    pub copies: Option<CopyOrder>,
+}
+
+/// Copies of an upload.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOrder {
+    /// Which image's bytes they are.
+    pub image: ImageId,
+    /// On how many other nodes.
     pub copies: usize,
 }
 
@@ -73,7 +82,7 @@ impl StoredImage {
         &self.content
     }
 
-    /// Other nodes that have fetched most of it already, to be asked first to hold it.
+    /// Other nodes that are to hold it, to be asked first: they have fetched most of it, if it is long.
     pub fn ahead(&self) -> &[NodeId] {
         &self.ahead
     }
@@ -251,12 +260,13 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn begin(transfer: &Arc<Inner>, progress: &Arc<Progress>, copies: usize) -> Self {
+    fn begin(transfer: &Arc<Inner>, progress: &Arc<Progress>, copies: Option<CopyOrder>) -> Self {
         let mut going = JoinSet::new();
-        let written = (copies > 0 && transfer.peers.is_some()).then(Written::new);
-        if let Some(written) = &written {
-            going.spawn(fetch_ahead(Arc::clone(transfer), Arc::clone(progress), Arc::clone(written), copies));
-        }
+        let written = copies.filter(|_| transfer.peers.is_some()).map(|order| {
+            let written = Written::new();
+            going.spawn(fetch_ahead(Arc::clone(transfer), Arc::clone(progress), Arc::clone(&written), order));
+            written
+        });
         Self { written, going }
     }
 

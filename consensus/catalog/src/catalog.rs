@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::command::{Command, Outcome};
 use crate::image::{Image, ImageId, ManifestRoot, NodeId, Timestamp, UploadId, lifecycle};
 use crate::join;
-use crate::keeping::{self, KeptImage};
+use crate::keeping::{self, KeptImage, Naming};
 use crate::keyspace::{Fault, Read};
 use crate::node::TokenDigest;
 use crate::overlay::Overlay;
@@ -88,10 +88,10 @@ impl<'a> Catalog<'a> {
         table::pins(self.read, image)
     }
 
-    /// The sites that images of these bytes are pinned to. `None` if there are more such images than are
-    /// looked at, and the bytes must be kept.
-    pub fn pinned_sites(&self, root: &ManifestRoot) -> Result<Option<BTreeSet<String>>, Fault> {
-        keeping::pinned_sites(self.read, root)
+    /// The images of these bytes, and the sites they are pinned to. If there are more of them than are looked at, the
+    /// bytes must be kept.
+    pub fn naming(&self, root: &ManifestRoot) -> Result<Naming, Fault> {
+        keeping::naming(self.read, root)
     }
 
     /// A number that is another one after each change of the pins.

@@ -1,7 +1,7 @@
 //! Who is to keep bytes: nodes that are out, and images that are pinned to sites.
 //!
-//! Which nodes keep an image otherwise follows from the members and the image's bytes; the catalog
-//! says only what does not follow.
+//! Which nodes keep an image otherwise follows from the members and from the first image of those bytes; the
+//! catalog says only what does not follow.
 
 use std::collections::BTreeSet;
 
@@ -23,8 +23,19 @@ const NAMES_LOOKED_AT_MAX: usize = 256;
 pub struct KeptImage {
     /// Names its bytes.
     pub manifest: ManifestRoot,
+    /// The first image, by id, that has these bytes.
+    pub first: ImageId,
     /// The sites it is pinned to; the empty one stands for every node.
     pub pins: BTreeSet<String>,
+}
+
+/// Which images have some bytes, or will have them when their upload ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Naming {
+    /// The first of them, by id.
+    pub first: Option<ImageId>,
+    /// The sites they are pinned to; `None` if there are so many of them that nobody counts.
+    pub pins: Option<BTreeSet<String>>,
 }
 
 pub(crate) fn mark(overlay: &mut Overlay<'_>, node: NodeId, out: bool, at: Timestamp) -> Step {
@@ -71,16 +82,19 @@ fn count_change(overlay: &mut Overlay<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The sites that images of these bytes are pinned to; `None` if so many images have them that nobody counts.
-pub(crate) fn pinned_sites(read: &dyn Read, root: &ManifestRoot) -> Result<Option<BTreeSet<String>>, Fault> {
+/// The images of these bytes, and where they are pinned to.
+pub(crate) fn naming(read: &dyn Read, root: &ManifestRoot) -> Result<Naming, Fault> {
     let mut sites = BTreeSet::new();
+    let mut first = None;
     for (at, image) in table::named_by(read, root).enumerate() {
         if at >= NAMES_LOOKED_AT_MAX {
-            return Ok(None);
+            return Ok(Naming { first, pins: None });
         }
-        sites.extend(table::pins(read, &image?)?);
+        let image = image?;
+        first.get_or_insert(image);
+        sites.extend(table::pins(read, &image)?);
     }
-    Ok(Some(sites))
+    Ok(Naming { first, pins: Some(sites) })
 }
 
 /// Those of the next `limit` records after `after` that have bytes, and the last record looked at; `None` for
@@ -96,7 +110,10 @@ pub(crate) fn kept_after(
         let image = image?;
         if let Some(content) = &image.content {
             let pins = table::pins(read, &image.id)?;
-            kept.push(KeptImage { manifest: content.manifest, pins });
+            let manifest = content.manifest;
+            // It names itself, at least.
+            let first = table::named_by(read, &manifest).next().transpose()?.unwrap_or(image.id);
+            kept.push(KeptImage { manifest, first, pins });
         }
         last = Some(image.id);
     }

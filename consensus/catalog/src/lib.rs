@@ -34,7 +34,7 @@ pub use image::{
     Content, Edit, HashAlgorithm, Image, ImageId, InvalidImageId, Limits, ManifestRoot, NodeId, Presence,
     Status, StoreId, Timestamp, Upload, UploadId, Visibility,
 };
-pub use keeping::KeptImage;
+pub use keeping::{KeptImage, Naming};
 pub use keyspace::{Batch, Fault, Keyspace};
 pub use memory::{MemoryKeyspace, apply_batch};
 pub use node::{JoinGrant, JoinToken, NodeEntry, NodeRole, PeerKey, TokenDigest};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_catalog::{ManifestRoot, NodeEntry, NodeId};
+use peerglass_catalog::{ImageId, ManifestRoot, NodeEntry, NodeId};
 use peerglass_consensus::Consensus;
 use peerglass_transfer::{Connection, Keepers, PeerError, Peers, Place, Since, Transfer};
 use tokio::sync::Mutex as AsyncMutex;
@@ -81,6 +81,10 @@ impl Peers for BytePeers {
 
     fn keepers(&self, root: ManifestRoot, since: Since) -> BoxFuture<'_, Option<Keepers>> {
         Box::pin(self.homes.keepers(root, since))
+    }
+
+    fn homes(&self, image: &ImageId) -> Vec<NodeId> {
+        self.homes.of_image(image)
     }
 
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {

@@ -10,7 +10,7 @@
 //! * One part at a time is on its way; meanwhile the next one grows.
 //! * Nothing of it outlives the upload here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -20,10 +20,12 @@ use peerglass_catalog::{Digest, NodeId};
 use tokio::sync::Notify;
 
 use super::pulls::{Purpose, offer};
-use super::replicate::{ask, in_order};
+use super::replicate::ask;
 use crate::chunking::CUT;
 use crate::gather::Progress;
+use crate::peers::Peers;
 use crate::transfer::Inner;
+use crate::upload::CopyOrder;
 
 /// Chunks of one part: at 64 KiB each, what a gigabit link carries in ten seconds.
 const PART_CHUNKS_MAX: usize = 16 * 1024;
@@ -90,17 +92,19 @@ impl Written {
     }
 }
 
-/// Have `copies` other nodes fetch what is written of an upload, until it [ends](Written::end). `progress` is what it
-/// has gathered. Answers with the nodes that have fetched every part.
+/// Have the other nodes that are to have a copy fetch what is written of an upload, until it [ends](Written::end).
+/// `progress` is what it has gathered. Answers with them, without those that did not fetch a part.
 pub(crate) async fn run(
     transfer: Arc<Inner>,
     progress: Arc<Progress>,
     written: Arc<Written>,
-    copies: usize,
+    order: CopyOrder,
 ) -> Vec<NodeId> {
     let Some(peers) = transfer.peers.clone() else { return Vec::new() };
-    let mut nodes: Option<Vec<NodeId>> = None;
-    while let Some(entries) = written.part(transfer.settings.part_bytes).await {
+    let mut nodes = others(&*peers, &order);
+    while !nodes.is_empty()
+        && let Some(entries) = written.part(transfer.settings.part_bytes).await
+    {
         let Ok(part) = Part::of(entries) else {
             // A bug; the upload itself does not need this.
             tracing::error!("what an upload has written is no manifest");
@@ -110,26 +114,20 @@ pub(crate) async fn run(
         part.blobs.into_iter().for_each(|(digest, bytes)| beside.show(digest, bytes));
         let offer = offer(&transfer, part.root, beside);
         let name = offer.name();
-        let mut asked = match nodes.take() {
-            Some(asked) => asked,
-            // Where the whole will belong is not known before its end; as many are spread like it.
-            None => in_order(&*peers, name).await.into_iter().take(copies).collect(),
-        };
-        let taken = join_all(
-            asked.iter().map(|node| ask(&transfer, Arc::clone(&peers), *node, name, Purpose::Ahead)),
-        );
-        let taken: Vec<bool> = taken.await.into_iter().map(|(_, taken)| taken).collect();
+        let asked = nodes.iter().map(|node| ask(&transfer, Arc::clone(&peers), *node, name, Purpose::Ahead));
+        let taken = join_all(asked).await;
         drop(offer);
-        let mut taken = taken.into_iter();
-        asked.retain(|_| taken.next().unwrap_or(false));
-        let is_last = asked.is_empty();
-        nodes = Some(asked);
-        if is_last {
-            break;
-        }
+        nodes = taken.into_iter().filter(|(_, taken)| *taken).map(|(node, _)| node).collect();
     }
     written.end();
-    nodes.unwrap_or_default()
+    nodes
+}
+
+/// As many other nodes as are to have a copy, those first that are to keep one.
+fn others(peers: &dyn Peers, order: &CopyOrder) -> Vec<NodeId> {
+    let mut seen = BTreeSet::from([peers.me()]);
+    let all = peers.homes(&order.image).into_iter().chain(peers.candidates());
+    all.filter(|node| seen.insert(*node)).take(order.copies).collect()
 }
 
 /// A manifest of some chunks.

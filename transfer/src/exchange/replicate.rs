@@ -89,7 +89,7 @@ async fn ask_candidates(
 }
 
 /// Every other node, those first that are to keep `root`: they need not fetch it later, and others need not drop it.
-pub(super) async fn in_order(peers: &dyn Peers, root: ManifestRoot) -> Vec<NodeId> {
+async fn in_order(peers: &dyn Peers, root: ManifestRoot) -> Vec<NodeId> {
     let homes = peers.keepers(root, Since::Whenever).await.unwrap_or_default().nodes;
     let mut seen = BTreeSet::from([peers.me()]);
     homes.into_iter().chain(peers.candidates()).filter(|node| seen.insert(*node)).collect()

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::channel::mpsc::{UnboundedSender, unbounded};
-use peerglass_transfer::{PackDisk, StoredImage, TransferSettings, UploadError, UploadOrder, Workers};
+use peerglass_transfer::{
+    CopyOrder, PackDisk, StoredImage, TransferSettings, UploadError, UploadOrder, Workers,
+};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -29,7 +31,8 @@ type Upload = JoinSet<Result<StoredImage, UploadError>>;
 fn upload(node: &Node, copies: usize) -> (UnboundedSender<Result<Bytes, io::Error>>, Upload) {
     let (sends, body) = unbounded();
     let transfer = node.transfer.clone();
-    let order = UploadOrder { copies, ..ORDER };
+    let image = "11111111-2222-4333-8444-555555555555".parse().unwrap();
+    let order = UploadOrder { copies: Some(CopyOrder { image, copies }), ..ORDER };
     let mut upload = JoinSet::new();
     upload.spawn(async move { transfer.upload(order, body).await });
     (sends, upload)

@@ -25,7 +25,7 @@ pub(crate) const ORDER: UploadOrder = UploadOrder {
     bytes_max: 1 << 40,
     os_hash: HashAlgorithm::Sha512,
     inspect: None,
-    copies: 0,
+    copies: None,
 };
 
 /// A disk in memory, with its parts at hand.

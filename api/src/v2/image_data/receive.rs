@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use peerglass_catalog::{Command, Image, ImageId, Outcome, Upload, UploadId};
 use peerglass_consensus::{ConsensusError, SubmitError};
-use peerglass_transfer::{InspectOrder, StoredImage, UploadOrder};
+use peerglass_transfer::{CopyOrder, InspectOrder, StoredImage, UploadOrder};
 use tokio::sync::oneshot;
 
 use crate::api::Api;
@@ -106,7 +106,7 @@ fn order(api: &Api, record: &Image, announced_bytes: Option<u64>) -> UploadOrder
         bytes_max: api.settings.image_size_cap,
         os_hash: api.settings.hashing_algorithm,
         inspect,
-        copies: copies(api),
+        copies: Some(CopyOrder { image: record.id, copies: copies(api) }).filter(|order| order.copies > 0),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use peerglass_catalog::{Command, NodeId, Outcome, Refusal};
+use peerglass_catalog::{Command, Naming, NodeId, Outcome, Refusal};
 
 use crate::lifecycle::{AT, FIRST, World, content};
 
@@ -49,13 +49,14 @@ fn pins_are_few_belong_to_an_image_and_go_with_it() {
     assert_eq!(unpin("1"), Err(Refusal::NoSuchPin { image: id, site: "1".to_owned() }));
     world.begin(id, FIRST).unwrap();
     world.finish(id, FIRST).unwrap();
-    let pinned = || world.ask(|catalog| catalog.pinned_sites(&content().manifest).unwrap());
-    assert_eq!(pinned(), Some(sites(&["a"])));
+    let naming = || world.ask(|catalog| catalog.naming(&content().manifest).unwrap());
+    assert_eq!(naming(), Naming { first: Some(id), pins: Some(sites(&["a"])) });
     let (kept, last) = world.ask(|catalog| catalog.kept_after(None, 10).unwrap());
     assert_eq!((kept.len(), &kept[0].pins, last), (1, &sites(&["a"]), Some(id)));
     assert_eq!(world.ask(|catalog| catalog.kept_after(last.as_ref(), 10).unwrap()), (vec![], None));
     world.run(Command::DeleteImage { image: id, at: AT }).unwrap();
-    assert_eq!((pinned(), world.ask(|catalog| catalog.pins(&id).unwrap())), (Some(sites(&[])), sites(&[])));
+    let nobody = Naming { first: None, pins: Some(sites(&[])) };
+    assert_eq!((naming(), world.ask(|catalog| catalog.pins(&id).unwrap())), (nobody, sites(&[])));
     assert_eq!(pin(&world, id, "a"), Err(Refusal::NoSuchImage(id)));
     assert_eq!(unpin("a"), Err(Refusal::NoSuchImage(id)));
 }

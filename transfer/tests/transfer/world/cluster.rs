@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use peerglass_catalog::keyspace::BoxFuture;
-use peerglass_catalog::{ManifestRoot, NodeId};
+use peerglass_catalog::{ImageId, ManifestRoot, NodeId};
 use peerglass_transfer::{
     Connection, Keepers, OpenError, PeerError, Peers, Place, Since, Transfer, TransferDisk, TransferSettings,
     Workers,
@@ -173,6 +173,10 @@ impl Peers for Known {
             Since::Now => self.cut_off.load(Ordering::Relaxed),
         };
         Box::pin(std::future::ready(keepers.filter(|keepers| !late(keepers))))
+    }
+
+    fn homes(&self, _: &ImageId) -> Vec<NodeId> {
+        self.keepers.lock().unwrap().as_ref().map_or_else(Vec::new, |keepers| keepers.nodes.clone())
     }
 
     fn connect(&self, peer: NodeId) -> BoxFuture<'_, Result<Connection, PeerError>> {
