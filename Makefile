@@ -10,7 +10,7 @@ ARGS ?=
 LOCKED := $(if $(CI),--locked)
 
 .DEFAULT_GOAL := help
-.PHONY: help run lab test check fix test-real test-kill test-chaos chaos chaos-mutations bench bench-swarm sample-config
+.PHONY: help run lab test check fix test-real test-kill test-chaos chaos chaos-mutations bench bench-fleet bench-swarm sample-config
 
 help: ## list the targets
 	@awk -F ':.*## '  '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,10 +60,13 @@ chaos: ## simulated crashes, bad disks and bad networks, one run a seed, SEEDS=1
 chaos-mutations: ## put known bugs back, one by one; each has to be found within 500 seeds
 	@$(CARGO) run --release $(LOCKED) -p peerglass-simulations --bin simulate -- --drill $(ARGS)
 
-bench: ## ratios against nginx, openssl, b3sum and etcd, side by side in one run (about 20 minutes)
+bench: bench-fleet ## ratios against nginx, openssl, b3sum and etcd, side by side in one run (about 20 minutes)
 	@deploy/build/debian.sh bench
 	@$(CARGO) build --quiet --release $(LOCKED) -p peerglass-simulations --bin load
 	@binary=$$($(CARGO) --binary) && python3 deploy/bench/bench.py --binary "$$binary" $(ARGS)
+
+bench-fleet: ## 1,000 nodes in 10 sites: what the plan of a swarm comes to, in virtual time (minutes, the same figures anywhere)
+	@PEERGLASS_FLEET=1000 $(CARGO) test --quiet $(LOCKED) -p peerglass-transfer --lib fleet -- --nocapture
 
 bench-swarm: ## one image to many nodes over slow links, against libtorrent (root; ARGS="--content raw-os"; about 25 minutes)
 	@deploy/build/debian.sh chaos swarm

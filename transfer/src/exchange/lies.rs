@@ -38,10 +38,10 @@ impl Lie {
     /// Told instead of blobs.
     const OF_BLOBS: &[Self] =
         &[Self::WrongBit, Self::WrongBlob, Self::WrongLength, Self::Short, Self::Trailing, Self::Stall];
-    /// Told of what is here.
+    /// Told to who asks whether all is here.
     pub(super) const OF_HAVING: &[Self] = &[Self::Claim];
-    /// Told to who follows a pull.
-    pub(super) const OF_PIECES: &[Self] = &[Self::Claim, Self::NoSuchPiece];
+    /// Told to followers.
+    pub(super) const OF_NEWS: &[Self] = &[Self::Claim, Self::NoSuchPiece];
 }
 
 /// Says at each occasion which of these lies to tell, if any.
@@ -146,8 +146,8 @@ mod tests {
 
     #[test]
     fn another_blob_comes_whole_and_those_around_it_stay() {
-        let parts = [&b"\0\0\0\x01"[..], b"a", b"\0\0\0\x02", b"bb", b"\0\0\0\x03", b"ccc"];
+        let parts = [&b"----"[..], b"", b"---1", b"a", b"---2", b"bb", b"---3", b"ccc"];
         let blobs = parts.map(Bytes::from_static);
-        assert_eq!(spoilt(Lie::WrongBlob, &blobs), b"\0\0\0\x03ccc\0\0\0\x02bb\0\0\0\x03ccc"[..]);
+        assert_eq!(spoilt(Lie::WrongBlob, &blobs), b"-------3ccc---2bb---3ccc"[..]);
     }
 }

@@ -30,10 +30,8 @@ pub(super) async fn tell(
     // A pull that ended well is held; one that failed may have been followed by another.
     while let Some(pull) = transfer.pulls.of(&root) {
         pull.meet(asker, None);
-        match transfer.lies.now(Lie::OF_PIECES) {
-            None => {}
-            Some(Lie::NoSuchPiece) => say(send, News::Has { pieces: vec![u32::MAX], backlog: 0 }).await?,
-            Some(_) => return whole(transfer, send).await,
+        if claims_all(transfer, send).await? {
+            return whole(transfer, send).await;
         }
         if !pull.view().borrow().begun {
             // Counted on for a share of the work, it would do none of it. It asks the asker when it begins.
@@ -54,8 +52,20 @@ pub(super) async fn tell(
     let held = transfer.workers.run(move || ledger.holds_whole(&root)).await.map_err(ServeError::Disk)?;
     match held.map_err(|fault| ServeError::Disk(fault.into()))? {
         true => whole(transfer, send).await,
-        false if transfer.lies.now(Lie::OF_HAVING).is_some() => whole(transfer, send).await,
+        false if claims_all(transfer, send).await? => whole(transfer, send).await,
         false => say(send, News::Nothing).await,
+    }
+}
+
+/// If this node lies now, tell of what is not here. Answers with whether it is to be all.
+async fn claims_all(transfer: &Inner, send: &mut Sending) -> Result<bool, ServeError> {
+    match transfer.lies.now(Lie::OF_NEWS) {
+        None => Ok(false),
+        Some(Lie::NoSuchPiece) => {
+            say(send, News::Has { pieces: vec![u32::MAX], backlog: 0 }).await?;
+            Ok(false)
+        }
+        Some(_) => Ok(true),
     }
 }
 

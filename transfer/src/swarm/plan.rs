@@ -90,6 +90,10 @@ pub(crate) struct Plan {
     seed: u64,
     pieces: Vec<Piece>,
     peers: BTreeMap<NodeId, Peer>,
+    /// Those of this site.
+    near: BTreeSet<NodeId>,
+    /// Those that are asked for something.
+    asked: BTreeSet<NodeId>,
     turns: Turns,
     /// Pieces that are wanted and asked of nobody.
     wanted: BTreeSet<usize>,
@@ -119,6 +123,8 @@ impl Plan {
             seed,
             pieces: vec![unknown; count],
             peers: BTreeMap::new(),
+            near: BTreeSet::new(),
+            asked: BTreeSet::new(),
             turns: Turns::new(me, site),
             wanted: BTreeSet::new(),
             duties: BTreeSet::new(),
@@ -182,7 +188,11 @@ impl Plan {
         if !self.peers.contains_key(&peer) {
             self.peers.insert(peer, Peer::new(site, near_rack, self.pieces.len()));
             self.turns.joined(peer, site);
-            self.rank_all();
+            let near = site == self.turns.site();
+            if near {
+                self.near.insert(peer);
+            }
+            self.members_changed(near);
         }
     }
 
@@ -195,15 +205,16 @@ impl Plan {
         } else if found.has_nothing() {
             found.seed = true;
             found.fill();
+            let near = found.site == site;
             self.turns.is_seed(peer);
-            self.rank_all();
+            self.members_changed(near);
         } else if !found.completed {
             found.completed = true;
             let news = found.fill();
             let near = found.site == site;
             news.into_iter().for_each(|piece| self.one_more_has(piece, near));
             self.turns.completed(peer);
-            self.rank_all();
+            self.members_changed(near);
         }
     }
 
@@ -248,14 +259,15 @@ impl Plan {
     pub(crate) fn left_by(&mut self, peer: NodeId) {
         let Some(gone) = self.peers.remove(&peer) else { return };
         for (piece, flight) in &gone.flights {
-            self.landed(*piece, *flight, gone.site);
+            self.landed(*piece, *flight, (peer, gone.site));
         }
+        let near = gone.site == self.turns.site();
+        self.near.remove(&peer);
         if !gone.seed {
-            let near = gone.site == self.turns.site();
             gone.pieces().for_each(|piece| self.one_less_has(piece, near));
         }
         self.turns.left(peer);
-        self.rank_all();
+        self.members_changed(near);
     }
 
     // What came of what was asked.
@@ -269,7 +281,7 @@ impl Plan {
             if site != self.turns.site() {
                 self.far_window.arrived(now.saturating_sub(flight.since));
             }
-            self.landed(piece, flight, site);
+            self.landed(piece, flight, (peer, site));
         }
         self.had(piece);
     }
@@ -282,12 +294,15 @@ impl Plan {
             self.one_less_has(piece, site == self.turns.site());
         }
         if let Some(flight) = flight {
-            self.landed(piece, flight, site);
+            self.landed(piece, flight, (peer, site));
         }
         self.refile(piece);
     }
 
-    fn landed(&mut self, piece: usize, flight: Flight, site: u64) {
+    fn landed(&mut self, piece: usize, flight: Flight, (peer, site): (NodeId, u64)) {
+        if self.peers.get(&peer).is_none_or(|peer| peer.flights.is_empty()) {
+            self.asked.remove(&peer);
+        }
         self.flying -= u64::from(flight.bytes);
         self.flights -= 1;
         self.far_flights -= usize::from(site != self.turns.site());
@@ -297,9 +312,10 @@ impl Plan {
 
     // Where each piece stands.
 
-    /// The members have changed.
-    fn rank_all(&mut self) {
-        for piece in 0..self.pieces.len() {
+    /// A member has come or gone or does something else, at this site or another.
+    fn members_changed(&mut self, near: bool) {
+        // Nobody elsewhere has a rank here.
+        for piece in (0..self.pieces.len()).filter(|_| near) {
             if self.pieces[piece].state != State::Had {
                 self.pieces[piece].rank = self.turns.rank(piece);
                 self.refile(piece);
@@ -345,7 +361,12 @@ impl Plan {
                 && piece.filed.is_some() == (wanted && piece.near > 0)
         });
         let all: usize = self.peers.values().map(|peer| peer.flights.len()).sum();
+        let ids = |is: &dyn Fn(&Peer) -> bool| -> BTreeSet<NodeId> {
+            self.peers.iter().filter(|(_, peer)| is(peer)).map(|(node, _)| *node).collect()
+        };
         pieces
+            && self.near == ids(&|peer| peer.site == self.turns.site())
+            && self.asked == ids(&|peer| !peer.flights.is_empty())
             && self.flights == all
             && self.open.len() == self.pieces.iter().filter(|p| p.filed.is_some()).count()
     }

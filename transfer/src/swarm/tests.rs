@@ -51,16 +51,24 @@ fn each_link_between_sites_carries_one_copy() {
     }
 }
 
-/// The whole of a fleet: how much later the last are than most.
+/// A whole fleet in ten sites: how much later the last are than most. `make bench-fleet` asks for 1,000 nodes.
 #[test]
-fn sixty_nodes_in_ten_sites_end_together() {
-    let mut world = World::new(Shape { pieces: 256, ..shape(&[6; 10]) });
+fn a_fleet_ends_together() {
+    let nodes: usize = std::env::var("PEERGLASS_FLEET").map_or(60, |nodes| nodes.parse().unwrap());
+    let mut world = World::new(Shape { pieces: 256, ..shape(&[nodes / 10; 10]) });
     let done = world.run();
     let (p50, p99) = (done[done.len() / 2], done[done.len() * 99 / 100]);
     let spread = p99.as_secs_f64() / p50.as_secs_f64();
-    let ratio = last(&done) / world.ideal(50.0 * MBIT);
-    println!("60 nodes: p99/p50 {spread:.3}, last/ideal {ratio:.3}, in {:.3?}", world.copies_in());
-    assert!(spread < 1.1 && world.copies_in()[1..].iter().all(|copies| *copies < 1.03));
+    let (ratio, into) = (last(&done) / world.ideal(50.0 * MBIT), world.copies_in());
+    println!(
+        "{nodes} nodes in 10 sites: p99/p50 {spread:.3}, last/ideal {ratio:.3}, seed {:.3}, into sites {:.3?}, \
+         out of the seed's {:.3}",
+        world.seed_copies(),
+        &into[1..],
+        world.copies_out()
+    );
+    let (spread_max, copies_max) = if nodes > 60 { (1.3, 1.05) } else { (1.1, 1.03) };
+    assert!(spread <= spread_max && into[1..].iter().all(|copies| *copies <= copies_max));
 }
 
 #[test]

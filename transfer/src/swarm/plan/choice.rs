@@ -1,5 +1,6 @@
 //! Choosing: what the rules of the plan come to at one moment.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use peerglass_catalog::NodeId;
@@ -43,21 +44,19 @@ impl Plan {
             return None;
         }
         self.far_is_open = self.far_has_room(now);
-        let ruled = self.for_readers(now).or_else(|| self.on_duty(now)).or_else(|| self.spread(now));
+        let ready = Ready::new(self, now);
+        let ruled = self.for_readers(&ready).or_else(|| self.on_duty(&ready)).or_else(|| self.spread(&ready));
         if let Some(fetch) = ruled {
             self.idle_since = None;
             return Some(self.take_off(fetch, now));
         }
-        let since = *self.idle_since.get_or_insert(now);
-        if let Some(fetch) = self.relaxed(now) {
-            return Some(self.take_off(fetch, now));
-        }
-        if now.saturating_sub(since) < DESPERATE_AFTER {
-            return None;
-        }
-        let fetch = self.desperate(now)?;
-        self.idle_since = Some(since + DESPERATE_PAUSE);
-        Some(self.take_off(fetch, now))
+        let since = self.idle_since.unwrap_or(now);
+        let relaxed = self.relaxed(&ready);
+        let is_desperate = relaxed.is_none() && now.saturating_sub(since) >= DESPERATE_AFTER;
+        let fetch = if is_desperate { self.desperate(&ready) } else { relaxed };
+        let pause = if is_desperate && fetch.is_some() { DESPERATE_PAUSE } else { Duration::ZERO };
+        self.idle_since = Some(since + pause);
+        Some(self.take_off(fetch?, now))
     }
 
     /// Whether [`next`](Self::next) may say something else with time alone.
@@ -75,7 +74,7 @@ impl Plan {
         if self.flying >= FLYING_LATE_MAX {
             return true;
         }
-        let late = self.peers.values().flat_map(Peer::late_flights(now));
+        let late = self.asked_peers().flat_map(Peer::late_flights(now));
         let (bytes, count) = late
             .fold((0, 0), |(bytes, count), piece| (bytes + u64::from(self.pieces[piece].bytes), count + 1));
         full(self.flying - bytes, self.flights - count)
@@ -86,15 +85,20 @@ impl Plan {
         if self.far_window.has_room(self.far_flights) {
             return true;
         }
-        let far = self.peers.values().filter(|peer| peer.site != self.turns.site());
+        let far = self.asked_peers().filter(|peer| peer.site != self.turns.site());
         let late: usize = far.map(|peer| Peer::late_flights(now)(peer).len()).sum();
         self.far_window.has_room(self.far_flights - late)
+    }
+
+    fn asked_peers(&self) -> impl Iterator<Item = &Peer> {
+        self.asked.iter().filter_map(|node| self.peers.get(node))
     }
 
     fn take_off(&mut self, fetch: Fetch, now: Duration) -> Fetch {
         let bytes = self.pieces[fetch.piece].bytes;
         if let Some(peer) = self.peers.get_mut(&fetch.from) {
             peer.flights.insert(fetch.piece, Flight { bytes, since: now });
+            self.asked.insert(fetch.from);
             self.far_flights += usize::from(peer.site != self.turns.site());
             self.flying += u64::from(bytes);
             self.flights += 1;
@@ -105,18 +109,20 @@ impl Plan {
     }
 
     /// What readers wait for: by the rules if they allow it, and if they wait too long, of anybody.
-    fn for_readers(&self, now: Duration) -> Option<Fetch> {
+    fn for_readers(&self, ready: &Ready<'_>) -> Option<Fetch> {
+        let now = ready.now;
         for cursor in &self.cursors {
             let end = (cursor.piece + CURSOR_WINDOW).min(self.pieces.len());
             for piece in (cursor.piece..end).filter(|piece| self.wanted.contains(piece)) {
-                if let Some(from) = self.near_holder(piece, now).or_else(|| self.duty_source(piece, now)) {
+                if let Some(from) = self.near_holder(piece, ready).or_else(|| self.duty_source(piece, ready))
+                {
                     return Some(Fetch { piece, from });
                 }
                 let steps = u32::from(self.pieces[piece].rank.min(RELAXED_STEPS_MAX));
                 let patience = READER_PATIENCE + RELAXED_STEP * steps;
                 if piece == cursor.piece
                     && now.saturating_sub(cursor.since) > patience
-                    && let Some(from) = self.best(|peer| peer.has(piece) && peer.has_room(now))
+                    && let Some(from) = ready.best(|peer| peer.has(piece))
                 {
                     return Some(Fetch { piece, from });
                 }
@@ -130,19 +136,18 @@ impl Plan {
         None
     }
 
-    fn on_duty(&self, now: Duration) -> Option<Fetch> {
+    fn on_duty(&self, ready: &Ready<'_>) -> Option<Fetch> {
         let looked = self.duties.iter().take(LOOK_MAX);
-        looked.copied().find_map(|piece| Some(Fetch { piece, from: self.duty_source(piece, now)? }))
+        looked.copied().find_map(|piece| Some(Fetch { piece, from: self.duty_source(piece, ready)? }))
     }
 
-    fn spread(&self, now: Duration) -> Option<Fetch> {
-        let site = self.turns.site();
-        if !self.peers.values().any(|peer| peer.site == site && !peer.seed && peer.has_room(now)) {
+    fn spread(&self, ready: &Ready<'_>) -> Option<Fetch> {
+        if ready.near().iter().all(|(_, peer)| peer.seed) {
             return None;
         }
         let looked = self.open.iter().take(LOOK_MAX).copied();
         let fetches =
-            looked.filter_map(|(_, _, piece)| Some(Fetch { piece, from: self.near_holder(piece, now)? }));
+            looked.filter_map(|(_, _, piece)| Some(Fetch { piece, from: self.near_holder(piece, ready)? }));
         let mut least: Option<(u64, Fetch)> = None;
         for fetch in fetches.take(COMPARED_MAX) {
             let cost = self.peers.get(&fetch.from).map_or(u64::MAX, Peer::cost);
@@ -157,16 +162,15 @@ impl Plan {
     }
 
     /// What somebody else has not fetched of a near node that has nothing to do.
-    fn relaxed(&self, now: Duration) -> Option<Fetch> {
-        let site = self.turns.site();
-        if !self.peers.values().any(|peer| peer.site == site && peer.is_idle_for(RELAXED_AFTER, now)) {
+    fn relaxed(&self, ready: &Ready<'_>) -> Option<Fetch> {
+        let now = ready.now;
+        if !ready.near().iter().any(|(_, peer)| peer.is_idle_for(RELAXED_AFTER, now)) {
             return None;
         }
         for piece in self.wanted.iter().rev().take(LOOK_MAX).copied() {
             let steps = self.pieces[piece].rank.clamp(1, RELAXED_STEPS_MAX) - 1;
             let patience = RELAXED_AFTER + RELAXED_STEP * u32::from(steps);
-            let idle = |peer: &Peer| peer.site == site && peer.is_idle_for(patience, now);
-            if let Some(from) = self.best(|peer| idle(peer) && peer.has(piece) && peer.has_room(now)) {
+            if let Some(from) = ready.best_near(|peer| peer.is_idle_for(patience, now) && peer.has(piece)) {
                 return Some(Fetch { piece, from });
             }
         }
@@ -174,13 +178,14 @@ impl Plan {
     }
 
     /// Whatever there is, of anybody; what is long on its way of another as well.
-    fn desperate(&self, now: Duration) -> Option<Fetch> {
+    fn desperate(&self, ready: &Ready<'_>) -> Option<Fetch> {
+        let now = ready.now;
         let of_anybody = self.wanted.iter().take(LOOK_MAX).copied().find_map(|piece| {
-            let from = self.best(|peer| peer.has(piece) && peer.has_room(now))?;
+            let from = ready.best(|peer| peer.has(piece))?;
             Some(Fetch { piece, from })
         });
         let late = || {
-            let mut flights = self.peers.values().flat_map(Peer::late_flights(now));
+            let mut flights = self.asked_peers().flat_map(Peer::late_flights(now));
             flights.find_map(|piece| self.instead_of_late(piece, now))
         };
         of_anybody.or_else(late)
@@ -192,49 +197,91 @@ impl Plan {
         if known.state != State::Wanted || known.flights != 1 {
             return None;
         }
-        let asked = self.peers.values().find(|peer| peer.flights.contains_key(&piece))?;
+        let asked = self.asked_peers().find(|peer| peer.flights.contains_key(&piece))?;
         if !Peer::late_flights(now)(asked).contains(&piece) {
             return None;
         }
         let may = |peer: &Peer| peer.has(piece) && !peer.flights.contains_key(&piece);
-        Some(Fetch { piece, from: self.best(may)? })
+        let (mine, far) = (self.turns.site(), self.far_is_open);
+        let able = self.peers.iter().filter(|(_, peer)| (far || peer.site == mine) && may(peer));
+        able.min_by_key(|(node, peer)| self.order(**node, peer)).map(|(from, _)| Fetch { piece, from: *from })
     }
 
     /// The least busy of the near nodes that have it and are no seeds.
-    fn near_holder(&self, piece: usize, now: Duration) -> Option<NodeId> {
+    fn near_holder(&self, piece: usize, ready: &Ready<'_>) -> Option<NodeId> {
         if self.pieces[piece].near == 0 {
             return None;
         }
-        let site = self.turns.site();
-        self.best(|peer| peer.site == site && !peer.seed && peer.has(piece) && peer.has_room(now))
+        ready.best_near(|peer| !peer.seed && peer.has(piece))
     }
 
     /// Whom a node on duty asks.
-    fn duty_source(&self, piece: usize, now: Duration) -> Option<NodeId> {
+    fn duty_source(&self, piece: usize, ready: &Ready<'_>) -> Option<NodeId> {
         if self.pieces[piece].near > 0 || self.pieces[piece].rank != 0 {
             return None;
         }
         let far = self.far_is_open;
+        // No near node has it.
+        if !far && !self.turns.is_home() {
+            return None;
+        }
         let mine = self.turns.site();
         let order = self.turns.order(piece, |seed| self.peers.get(&seed).is_some_and(|peer| peer.has(piece)));
-        let Some(order) = order else { return self.best(|peer| peer.has(piece) && peer.has_room(now)) };
+        let Some(order) = order else { return ready.best(|peer| peer.has(piece)) };
         match order.seed {
             Some(seed) => {
-                let able = |peer: &Peer| peer.has_room(now) && (far || peer.site == mine);
+                let able = |peer: &Peer| peer.has_room(ready.now) && (far || peer.site == mine);
                 self.peers.get(&seed).is_some_and(able).then_some(seed)
             }
             None if self.pieces[piece].far == 0 || !far => None,
-            None => self.best(|peer| {
-                !peer.seed && peer.has(piece) && peer.has_room(now) && order.sites.contains(&peer.site)
-            }),
+            None => ready.best(|peer| !peer.seed && peer.has(piece) && order.sites.contains(&peer.site)),
         }
     }
 
+    /// Whom to ask sooner: the lesser.
+    fn order(&self, node: NodeId, peer: &Peer) -> (bool, u64, u64) {
+        (peer.site != self.turns.site(), peer.cost(), mix(self.seed, node.0))
+    }
+}
+
+type Ordered<'a> = Vec<(NodeId, &'a Peer)>;
+
+/// Whom one more piece may be asked of at one moment, best first: most of what is looked at then asks for
+/// the best of those who have it, and the first few do.
+struct Ready<'a> {
+    plan: &'a Plan,
+    now: Duration,
+    near: OnceCell<Ordered<'a>>,
+    far: OnceCell<Ordered<'a>>,
+}
+
+impl<'a> Ready<'a> {
+    fn new(plan: &'a Plan, now: Duration) -> Self {
+        Self { plan, now, near: OnceCell::new(), far: OnceCell::new() }
+    }
+
+    fn ordered(&self, peers: impl Iterator<Item = (NodeId, &'a Peer)>) -> Ordered<'a> {
+        let mut able: Ordered<'_> = peers.filter(|(_, peer)| peer.has_room(self.now)).collect();
+        able.sort_by_cached_key(|(node, peer)| self.plan.order(*node, peer));
+        able
+    }
+
+    fn near(&self) -> &Ordered<'a> {
+        let near = || self.plan.near.iter().filter_map(|node| Some((*node, self.plan.peers.get(node)?)));
+        self.near.get_or_init(|| self.ordered(near()))
+    }
+
+    fn far(&self) -> &Ordered<'a> {
+        let (mine, open) = (self.plan.turns.site(), self.plan.far_is_open);
+        let far = || self.plan.peers.iter().filter(move |(_, peer)| open && peer.site != mine);
+        self.far.get_or_init(|| self.ordered(far().map(|(node, peer)| (*node, peer))))
+    }
+
+    fn best_near(&self, may: impl Fn(&Peer) -> bool) -> Option<NodeId> {
+        self.near().iter().find(|(_, peer)| may(peer)).map(|(node, _)| *node)
+    }
+
     fn best(&self, may: impl Fn(&Peer) -> bool) -> Option<NodeId> {
-        let mine = self.turns.site();
-        let far = self.far_is_open;
-        let able = self.peers.iter().filter(|(_, peer)| (far || peer.site == mine) && may(peer));
-        able.min_by_key(|(node, peer)| (peer.site != mine, peer.cost(), mix(self.seed, node.0)))
-            .map(|(node, _)| *node)
+        self.best_near(&may).or_else(|| self.far().iter().find(|(_, peer)| may(peer)).map(|(node, _)| *node))
     }
 }

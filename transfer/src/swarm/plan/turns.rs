@@ -114,6 +114,11 @@ impl Turns {
         u8::try_from(before).unwrap_or(u8::MAX)
     }
 
+    /// Whether a seed is at this site.
+    pub(super) fn is_home(&self) -> bool {
+        self.homes.contains_key(&self.site)
+    }
+
     /// Whom to ask when on duty; `None` is whoever has it, because there is no seed.
     /// `has` says whether a seed can give the piece.
     pub(super) fn order(&self, piece: usize, has: impl Fn(NodeId) -> bool) -> Option<Order> {
@@ -125,9 +130,9 @@ impl Turns {
         if let Some(order) = of(&self.site) {
             return Some(order);
         }
-        let before =
-            self.remotes.iter().copied().filter(|site| weight(piece, *site) > weight(piece, self.site));
-        let before: BTreeSet<u64> = before.collect();
+        let mine = weight(piece, self.site);
+        let before: BTreeSet<u64> =
+            self.remotes.iter().copied().filter(|site| weight(piece, *site) > mine).collect();
         if !before.is_empty() {
             return Some(Order { seed: None, sites: before });
         }

@@ -1,10 +1,12 @@
 //! Many plans in virtual time, over links that carry one thing after the other.
 //!
 //! A piece goes through its sender's uplink, if it leaves the site through the site's two access links, and
-//! through its receiver's downlink; each is a queue with a rate. News take the way without the queues.
+//! through its receiver's downlink; each is a queue with a rate. News take the way without the queues, and all nodes of
+//! a site hear them at once: with a thousand nodes, one event for each of them and each piece would be most of the work.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::ops::Range;
 use std::time::Duration;
 
 use peerglass_catalog::NodeId;
@@ -13,6 +15,8 @@ use crate::swarm::{Fetch, Plan, Setback};
 
 /// News wait so long for others.
 const COALESCE: Duration = Duration::from_millis(10);
+/// How long after news a node asks: whatever else it hears until then counts as well.
+const ASKS_AFTER: Duration = Duration::from_millis(10);
 const TICK: Duration = Duration::from_millis(100);
 /// What a node has to send at most when it takes on more.
 const QUEUE_MAX: Duration = Duration::from_secs(1);
@@ -50,6 +54,12 @@ struct Node {
     /// `None` for a seed.
     plan: Option<Plan>,
     has: Vec<bool>,
+    /// What it got, in that order, and how much of that it has told others.
+    got: Vec<usize>,
+    told: usize,
+    /// It will tell others, or ask for more, soon.
+    tells: bool,
+    asks: bool,
     done_at: Option<Duration>,
     dead: bool,
     /// It says to have all and gives nothing.
@@ -59,12 +69,42 @@ struct Node {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Tick(usize),
-    Asked { by: usize, of: usize, piece: usize },
-    Arrives { at: usize, from: usize, piece: usize },
-    Missed { at: usize, from: usize, piece: usize, why: Why },
-    Heard { by: usize, of: usize, piece: usize, backlog: u64 },
-    HeardBacklog { by: usize, of: usize, backlog: u64 },
-    Gone { by: usize, who: usize },
+    Asked {
+        by: usize,
+        of: usize,
+        piece: usize,
+    },
+    Arrives {
+        at: usize,
+        from: usize,
+        piece: usize,
+    },
+    Missed {
+        at: usize,
+        from: usize,
+        piece: usize,
+        why: Why,
+    },
+    /// What came since the last time is told.
+    Tells(usize),
+    /// A site hears of pieces that `of` got, by their places in what it got.
+    Heard {
+        site: usize,
+        of: usize,
+        from: usize,
+        to: usize,
+        backlog: u64,
+    },
+    Asks(usize),
+    HeardBacklog {
+        by: usize,
+        of: usize,
+        backlog: u64,
+    },
+    Gone {
+        by: usize,
+        who: usize,
+    },
     Dies(usize),
 }
 
@@ -92,6 +132,8 @@ pub(super) struct Shape {
 pub(super) struct World {
     shape: Shape,
     nodes: Vec<Node>,
+    /// The nodes of each site.
+    members: Vec<Range<usize>>,
     wan_up: Vec<Link>,
     wan_down: Vec<Link>,
     events: BinaryHeap<Reverse<(Duration, u64, Event)>>,
@@ -101,8 +143,9 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(shape: Shape) -> Self {
-        let mut nodes = Vec::new();
+        let (mut nodes, mut members) = (Vec::new(), Vec::new());
         for (site, count) in shape.sites.iter().enumerate() {
+            members.push(nodes.len()..nodes.len() + count);
             for _ in 0..*count {
                 let me = nodes.len();
                 let plan = Plan::new(NodeId(me as u64), site as u64, shape.pieces, shape.seed ^ me as u64);
@@ -112,6 +155,10 @@ impl World {
                     down: Link::new(shape.rate),
                     plan: (me > 0).then_some(plan),
                     has: vec![me == 0; shape.pieces],
+                    got: Vec::new(),
+                    told: 0,
+                    tells: false,
+                    asks: false,
                     done_at: None,
                     dead: false,
                     lies: false,
@@ -123,6 +170,7 @@ impl World {
             wan_up: access.clone(),
             wan_down: access,
             nodes,
+            members,
             events: BinaryHeap::new(),
             count: 0,
             now: Duration::ZERO,
@@ -207,10 +255,12 @@ impl World {
                 }
                 Why::Busy => plan.missed(piece, NodeId(from as u64), Setback::Busy, now),
             }),
-            Event::Heard { by, of, piece, backlog } => self.with_plan(by, |plan, now| {
-                plan.has(NodeId(of as u64), piece);
-                plan.backlog(NodeId(of as u64), backlog, now);
-            }),
+            Event::Tells(of) => self.tells(of),
+            Event::Heard { site, of, from, to, backlog } => self.heard(site, of, from..to, backlog),
+            Event::Asks(me) => {
+                self.nodes[me].asks = false;
+                self.with_plan(me, |_, _| {});
+            }
             Event::HeardBacklog { by, of, backlog } => {
                 self.with_plan(by, |plan, now| plan.backlog(NodeId(of as u64), backlog, now));
             }
@@ -288,12 +338,38 @@ impl World {
         if self.nodes[at].plan.as_ref().is_some_and(|plan| plan.left() == 0) {
             self.nodes[at].done_at.get_or_insert(self.now);
         }
-        let backlog = self.nodes[at].up.backlog(self.now);
-        for by in (1..self.nodes.len()).filter(|by| news && *by != at) {
-            let listens = self.nodes[by].plan.as_ref().is_some_and(|plan| plan.left() > 0);
-            if listens {
-                let when = self.now + COALESCE + self.delay(at, by);
-                self.at(when, Event::Heard { by, of: at, piece, backlog });
+        if news {
+            self.nodes[at].got.push(piece);
+            if !std::mem::replace(&mut self.nodes[at].tells, true) {
+                self.at(self.now + COALESCE, Event::Tells(at));
+            }
+        }
+    }
+
+    fn tells(&mut self, of: usize) {
+        let backlog = self.nodes[of].up.backlog(self.now);
+        let (from, to) = (self.nodes[of].told, self.nodes[of].got.len());
+        self.nodes[of].told = to;
+        self.nodes[of].tells = false;
+        let sites = if self.nodes[of].dead { 0 } else { self.shape.sites.len() };
+        for site in 0..sites {
+            let delay = if site == self.nodes[of].site { LAN_DELAY } else { self.shape.wan_delay };
+            self.at(self.now + delay, Event::Heard { site, of, from, to, backlog });
+        }
+    }
+
+    /// Every node of a site hears it, and asks soon.
+    fn heard(&mut self, site: usize, of: usize, places: Range<usize>, backlog: u64) {
+        let pieces = self.nodes[of].got[places].to_vec();
+        for by in self.members[site].clone().filter(|by| *by != of) {
+            let node = &mut self.nodes[by];
+            let Some(plan) = node.plan.as_mut().filter(|plan| plan.left() > 0 && !node.dead) else {
+                continue;
+            };
+            pieces.iter().for_each(|piece| plan.has(NodeId(of as u64), *piece));
+            plan.backlog(NodeId(of as u64), backlog, self.now);
+            if !std::mem::replace(&mut node.asks, true) {
+                self.at(self.now + ASKS_AFTER, Event::Asks(by));
             }
         }
     }
