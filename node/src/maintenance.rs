@@ -66,7 +66,7 @@ impl Maintenance {
                 && let Some(Some(done)) = stop.run_until_cancelled(self.reclaim()).await
             {
                 looked_at = Some(seen);
-                look_again = done.expires_in.map(|time| Instant::now() + time);
+                look_again = done.expires_in.and_then(|time| Instant::now().checked_add(time));
             }
             if stop.run_until_cancelled(self.give_up_uploads_of_others()).await.is_none() {
                 return;

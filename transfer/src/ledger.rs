@@ -227,7 +227,7 @@ impl Ledger {
         working.write()
     }
 
-    /// How often a manifest came to be held, since the start.
+    /// How often a manifest came to be held, or a checkpoint was made or ended, since the start.
     pub(crate) fn held(&self) -> u64 {
         self.locked().held
     }

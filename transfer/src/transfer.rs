@@ -220,7 +220,7 @@ impl Transfer {
         Ok(self.inner.store.ledger.holds_whole(&manifest)?)
     }
 
-    /// How often an image came to be held here, since the start.
+    /// How often an image, or a part of one, came to be held here or to be of no more use, since the start.
     pub fn held(&self) -> u64 {
         self.inner.store.ledger.held()
     }

@@ -16,12 +16,14 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{FutureExt, Stream};
 use peerglass_catalog::keyspace::BoxFuture;
 use peerglass_catalog::{Content, HashAlgorithm, ImageId, NodeId, StoreId};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::error::UploadError;
 use crate::exchange::{Written, fetch_ahead};
@@ -50,6 +52,10 @@ pub struct UploadOrder {
     /// What other nodes are to hold in the end. They begin to fetch it while it goes on.
     pub copies: Option<CopyOrder>,
 }
+
+/// How long what is on its way to other nodes is waited for when all has been received. What has not arrived by then is
+/// fetched with the rest.
+const AHEAD_ENDS_WITHIN: Duration = Duration::from_mins(1);
 
 /// Copies of an upload.
 #[derive(Clone, Copy, Debug)]
@@ -235,7 +241,7 @@ impl Intake {
         let ahead = tokio::select! {
             biased;
             () = &mut self.stopping => return Err(UploadError::Stopped),
-            nodes = self.ahead.ended() => nodes,
+            nodes = timeout(AHEAD_ENDS_WITHIN, self.ahead.ended()) => nodes.unwrap_or_default(),
         };
         drop(self.slot);
         let content = Content {

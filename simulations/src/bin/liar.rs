@@ -2,7 +2,8 @@
 //!
 //! For benchmarks over real networks: one of these among honest nodes. It takes the same command line.
 //! `PEERGLASS_LIES` is how many of 1,000 answers are lies, 500 unless it is set. What it is asked to keep it
-//! keeps, and its own clients get what they should. How often it has lied it says on standard error.
+//! keeps, and its own clients get what they should. It does not stall, which costs those who wait for it the time that a
+//! peer may be silent, however they deal with garbage. How often it has lied it says on standard error.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -42,6 +43,7 @@ impl Chance {
         if self.below(1_000) >= per_mille {
             return None;
         }
+        let fitting: Vec<Lie> = fitting.iter().copied().filter(|lie| *lie != Lie::Stall).collect();
         let lie = *fitting.get(usize::try_from(self.below(fitting.len() as u64)).ok()?)?;
         self.told += 1;
         eprintln!("liar: lie {} is {lie:?}", self.told);

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use futures::future::join_all;
-use peerglass_catalog::manifest::{Builder, Entry, ManifestError, Page, PageRef, Root};
+use peerglass_catalog::manifest::{Builder, Entry, ManifestError, PAGE_ENTRIES_MAX, Page, PageRef, Root};
 use peerglass_catalog::{Digest, NodeId};
 use tokio::sync::Notify;
 
@@ -29,6 +29,10 @@ use crate::upload::CopyOrder;
 
 /// Chunks of one part: at 64 KiB each, what a gigabit link carries in ten seconds.
 const PART_CHUNKS_MAX: usize = 16 * 1024;
+/// Pages of one part, which whoever pulls it has in memory.
+pub(super) const PART_PAGES_MAX: usize = PART_CHUNKS_MAX / PAGE_ENTRIES_MAX;
+/// Chunks that wait to be in a part. What comes beyond is not fetched before the upload ends.
+const WAITING_CHUNKS_MAX: usize = 4 * PART_CHUNKS_MAX;
 
 /// The chunks of an upload that were written and that nobody was asked to fetch yet.
 pub(crate) struct Written {
@@ -57,7 +61,7 @@ impl Written {
     /// These can be read now.
     pub(crate) fn add(&self, entries: &[Entry]) {
         let mut state = self.state();
-        if !state.over && !entries.is_empty() {
+        if !state.over && !entries.is_empty() && state.entries.len() < WAITING_CHUNKS_MAX {
             state.bytes += entries.iter().map(Entry::plain_len).sum::<u64>();
             state.entries.extend(entries);
             self.changed.notify_one();
@@ -112,7 +116,8 @@ pub(crate) async fn run(
         };
         let beside = Arc::new(Progress::beside(&progress));
         part.blobs.into_iter().for_each(|(digest, bytes)| beside.show(digest, bytes));
-        let offer = offer(&transfer, part.root, beside);
+        // The same bytes are being uploaded here twice: the other one is ahead.
+        let Some(offer) = offer(&transfer, part.root, beside) else { break };
         let name = offer.name();
         let asked = nodes.iter().map(|node| ask(&transfer, Arc::clone(&peers), *node, name, Purpose::Ahead));
         let taken = join_all(asked).await;

@@ -25,6 +25,7 @@ use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use tokio::sync::watch;
 use tokio::task::consume_budget;
 
+use super::ahead::PART_PAGES_MAX;
 use super::ask::{AskError, Link, Want, WantLen};
 use super::follow::{Followed, Heard};
 use super::pulls::{Pull, Purpose, View};
@@ -111,6 +112,9 @@ pub(super) async fn run(
     };
     let decoded = Arc::new(Root::decode(&encoded)?);
     if decoded.plain_len() > PLAIN_LEN_MAX {
+        return Err(PullError::Contradiction);
+    }
+    if pull.purpose == Purpose::Ahead && decoded.pages().len() > PART_PAGES_MAX {
         return Err(PullError::Contradiction);
     }
     says.send_modify(|view| view.root = Some(Arc::clone(&decoded)));

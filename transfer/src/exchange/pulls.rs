@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use peerglass_catalog::manifest::Root;
 use peerglass_catalog::{ManifestRoot, NodeId};
@@ -22,7 +23,7 @@ use super::having::Having;
 use super::pull;
 use super::wire::HoldRefusal;
 use crate::connection::Connection;
-use crate::gather::Progress;
+use crate::gather::{KeepError, Progress};
 use crate::ledger::RootGuard;
 use crate::swarm::Pieces;
 use crate::transfer::Inner;
@@ -175,10 +176,11 @@ impl Drop for Waiting {
 pub(crate) struct Pulls {
     going: Mutex<BTreeMap<ManifestRoot, Arc<Pull>>>,
     pub(super) slots: Semaphore,
-    /// Those of which nothing is held in the end, and what is offered: apart, so that nobody who wants to hold
-    /// something joins one.
+    /// Those of which nothing is held in the end: apart, so that nobody who wants to hold something joins one.
     ahead: Mutex<BTreeMap<ManifestRoot, Arc<Pull>>>,
     pub(super) ahead_slots: Semaphore,
+    /// What uploads offer. Nobody here waits for one: two nodes that offer the same would wait for each other.
+    offers: Mutex<BTreeMap<ManifestRoot, Arc<Pull>>>,
 }
 
 impl Default for Pulls {
@@ -188,6 +190,7 @@ impl Default for Pulls {
             slots: Semaphore::new(PULLS_MAX),
             ahead: Mutex::default(),
             ahead_slots: Semaphore::new(AHEAD_MAX),
+            offers: Mutex::default(),
         }
     }
 }
@@ -202,6 +205,10 @@ impl Pulls {
         pulls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn offers(&self) -> MutexGuard<'_, BTreeMap<ManifestRoot, Arc<Pull>>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Bytes that the pull of `root`, if there is one, has received.
     pub(super) fn received(&self, root: &ManifestRoot) -> u64 {
         let pull = self.of(root).map(|pull| pull.view());
@@ -211,7 +218,8 @@ impl Pulls {
     /// The pull of `root`, if one goes on.
     pub(super) fn of(&self, root: &ManifestRoot) -> Option<Arc<Pull>> {
         let find = |purpose| self.going(purpose).get(root).map(Arc::clone);
-        find(Purpose::Hold).or_else(|| find(Purpose::Ahead))
+        let offered = || self.offers().get(root).map(Arc::clone);
+        find(Purpose::Hold).or_else(offered).or_else(|| find(Purpose::Ahead))
     }
 
     /// How many go on or wait.
@@ -275,7 +283,12 @@ async fn carry_out(
         _ = stopping.wait_for(|stopping| *stopping) => Err(pull::PullError::Stopped),
         outcome = pull::run(&transfer, root, followed, &pull, &says) => outcome,
     };
-    transfer.traffic.pulled(outcome.is_ok());
+    if pull.purpose == Purpose::Hold {
+        transfer.traffic.pulled(outcome.is_ok());
+    }
+    if matches!(outcome, Err(pull::PullError::Keep(KeepError::Full))) {
+        make_room(&transfer);
+    }
     let ended = outcome.map_err(|error| {
         match pull.purpose {
             Purpose::Hold => tracing::warn!(manifest = %root.0, %error, "a manifest was not pulled"),
@@ -288,6 +301,13 @@ async fn carry_out(
     // Whoever comes now begins anew, or finds the manifest held.
     drop(going);
     says.send_modify(|view| view.ended = Some(ended));
+}
+
+/// The disk is full: what nobody may ever take up again must not keep it so.
+fn make_room(transfer: &Inner) {
+    if let Err(fault) = transfer.store.ledger.expire_checkpoints(Duration::ZERO) {
+        tracing::warn!(%fault, "checkpoints could not be given up for room");
+    }
 }
 
 /// That a pull goes on.
@@ -313,15 +333,18 @@ pub(super) struct Offer {
     says: watch::Sender<View>,
 }
 
-/// Offer `root`, of which `progress` has everything.
-pub(super) fn offer(transfer: &Arc<Inner>, root: Root, progress: Arc<Progress>) -> Offer {
+/// Offer `root`, of which `progress` has everything, unless it is offered already.
+pub(super) fn offer(transfer: &Arc<Inner>, root: Root, progress: Arc<Progress>) -> Option<Offer> {
     let (name, pieces) = (Root::name(&root.encode()), Pieces::new(&root).count());
     let view = View { begun: true, root: Some(Arc::new(root)), ..View::default() };
     let (says, view) = watch::channel(view);
     let pull = Pull::new(Purpose::Ahead, progress, view);
     pull.having.add(0..pieces);
-    transfer.pulls.going(Purpose::Ahead).insert(name, Arc::new(pull));
-    Offer { transfer: Arc::clone(transfer), name, says }
+    match transfer.pulls.offers().entry(name) {
+        Entry::Occupied(_) => return None,
+        Entry::Vacant(vacant) => drop(vacant.insert(Arc::new(pull))),
+    }
+    Some(Offer { transfer: Arc::clone(transfer), name, says })
 }
 
 impl Offer {
@@ -332,7 +355,7 @@ impl Offer {
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        self.transfer.pulls.going(Purpose::Ahead).remove(&self.name);
+        self.transfer.pulls.offers().remove(&self.name);
         self.says.send_modify(|view| view.ended = Some(Err(HoldRefusal::NoSource)));
     }
 }

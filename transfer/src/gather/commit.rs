@@ -5,8 +5,9 @@ use std::sync::Arc;
 use peerglass_catalog::ManifestRoot;
 
 use super::{Gathered, KeepError};
+use crate::error::DownloadError;
 use crate::ledger::RootGuard;
-use crate::store::{BlobReader, all_sound};
+use crate::store::{BlobReader, all_sound, whole_and_sound};
 use crate::transfer::Inner;
 
 /// Make what was gathered durable and hold its manifest, which is guarded from now on.
@@ -49,6 +50,10 @@ pub(crate) async fn commit(
         store.ledger.hold::<KeepError>(&name, &root, |page| Ok(reader.page(page)?))?;
         if let Some((_, sealed)) = &sealed {
             store.ledger.complete(sealed.pack)?;
+        }
+        // What another pack had when this one was entered may have been swept since, with that pack's own manifest.
+        if !whole_and_sound(&store, &name)? {
+            return Err(DownloadError::Missing(name).into());
         }
         store.ledger.forget_checkpoints(pins.packs())?;
         Ok::<_, KeepError>(guard)

@@ -6,7 +6,7 @@ use std::time::Duration;
 use peerglass_catalog::keyspace::Fault;
 use tokio::time::Instant;
 
-use super::{Ledger, Working};
+use super::{Ledger, State, Working};
 use crate::disk::PackId;
 
 impl Ledger {
@@ -17,6 +17,7 @@ impl Ledger {
         working.put_checkpoint(pack);
         working.write()?;
         state.checkpoints.insert(pack, Instant::now());
+        state.held += 1;
         Ok(())
     }
 
@@ -32,10 +33,13 @@ impl Ledger {
         Ok(())
     }
 
-    /// Forget those that were made so long ago, or, if they are from before the start, found so long ago. Answers
-    /// with when the next is due.
+    /// Forget those that were made so long ago, or, if they are from before the start, found so long ago. Those that
+    /// a pull relies on count as made now. Answers with when the next is due.
     pub(crate) fn expire_checkpoints(&self, after: Duration) -> Result<Option<Duration>, Fault> {
         let mut state = self.locked();
+        let State { pins, checkpoints, .. } = &mut *state;
+        let relied_on = checkpoints.iter_mut().filter(|(pack, _)| pins.contains_key(pack));
+        relied_on.for_each(|(_, made)| *made = Instant::now());
         let is_over =
             |pack: &PackId, made: &Instant| made.elapsed() >= after && !state.pins.contains_key(pack);
         let expired: BTreeSet<PackId> = state
@@ -48,6 +52,8 @@ impl Ledger {
         expired.iter().for_each(|pack| working.remove_checkpoint(*pack));
         working.write()?;
         state.checkpoints.retain(|pack, _| !expired.contains(pack));
+        // So that somebody looks for what nobody needs.
+        state.held += u64::from(!expired.is_empty());
         Ok(state.checkpoints.values().map(|made| after.saturating_sub(made.elapsed())).min())
     }
 }

@@ -20,7 +20,7 @@ use super::rounds::{self, Rounds};
 use super::{PullError, count_breach, heed_met, held_blobs};
 use crate::exchange::ask::{AskError, Want};
 use crate::exchange::follow::{Followed, Heard};
-use crate::exchange::pulls::{Pull, View};
+use crate::exchange::pulls::{Pull, Purpose, View};
 use crate::exchange::wire::{Breach, News};
 use crate::form::Parcel;
 use crate::gather::{Checkpoints, Gather, KeepError};
@@ -320,7 +320,12 @@ impl<'a> Intake<'a> {
                 // One whose pull has just failed says so next.
                 let count = self.empty_promises.entry(from).or_default();
                 *count += 1;
-                if *count >= EMPTY_PROMISES_MAX && self.followed.link(from).is_some() {
+                let is_too_much = *count >= EMPTY_PROMISES_MAX && self.followed.link(from).is_some();
+                if is_too_much && self.pull.purpose == Purpose::Ahead {
+                    // An upload that was given up a moment ago.
+                    self.followed.leave(from);
+                    self.plan.left_by(from);
+                } else if is_too_much {
                     self.ban(from, &Breach::EmptyPromise.into());
                 }
             }
