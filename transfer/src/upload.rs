@@ -241,7 +241,7 @@ impl Intake {
         let ahead = tokio::select! {
             biased;
             () = &mut self.stopping => return Err(UploadError::Stopped),
-            nodes = timeout(AHEAD_ENDS_WITHIN, self.ahead.ended()) => nodes.unwrap_or_default(),
+            nodes = self.ahead.ended() => nodes,
         };
         drop(self.slot);
         let content = Content {
@@ -285,13 +285,16 @@ impl Ahead {
 
     /// Wait until what is on its way has arrived. Answers with who has fetched it all.
     async fn ended(mut self) -> Vec<NodeId> {
-        match self.going.join_next().await {
-            Some(Ok(nodes)) => nodes,
-            Some(Err(error)) => {
+        if self.going.is_empty() {
+            return Vec::new();
+        }
+        match timeout(AHEAD_ENDS_WITHIN, self.going.join_next()).await {
+            Ok(Some(Ok(nodes))) => nodes,
+            Ok(Some(Err(error))) => {
                 tracing::error!(%error, "the task that has other nodes fetch an upload panicked");
                 Vec::new()
             }
-            None => Vec::new(),
+            Ok(None) | Err(_) => Vec::new(),
         }
     }
 }
