@@ -182,8 +182,8 @@ async fn fetch_root(
         let Some(link) = followed.link(node).filter(|_| has_it) else { continue };
         match ask_root(transfer, &link, root).await.map_err(PullError::Worker)? {
             Ok(encoded) => return Ok(encoded),
-            // An upload that was given up a moment ago.
-            Err(AskError::Breach(Breach::EmptyPromise)) if pull.purpose == Purpose::Ahead => {
+            // It has let go of it since it said so, or was an upload that was given up.
+            Err(AskError::Breach(Breach::EmptyPromise)) => {
                 followed.leave(node);
                 heard.retain(|(of, _)| *of != node);
             }
