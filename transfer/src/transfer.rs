@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError, Weak};
 use bytes::Bytes;
 use futures::Stream;
 use peerglass_catalog::{ManifestRoot, NodeId};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::{JoinError, JoinSet};
 
 use crate::connection::Calls;
@@ -17,7 +17,7 @@ use crate::disk::TransferDisk;
 use crate::download::{self, Download};
 use crate::error::{DownloadError, OpenError, ReclaimError, UploadError};
 use crate::exchange::{
-    self, FetchError, Lies, Outbox, PrefetchError, Pulls, READ_AHEAD, ReplicateError, Share,
+    self, FetchError, Lies, Outbox, PrefetchError, Pulls, ReadAhead, ReplicateError, Share,
 };
 use crate::fail_stop::FailStop;
 use crate::peers::{Keepers, Peers, Since};
@@ -66,8 +66,7 @@ pub(crate) struct Inner {
     pub(crate) outbox: Outbox,
     /// What is sent instead.
     pub(crate) lies: Lies,
-    /// Mebibytes of answers to peers that may be in memory.
-    pub(crate) read_ahead: Semaphore,
+    pub(crate) read_ahead: ReadAhead,
     /// What goes on without a caller: pulls, what downloads wait for, and answers to peers that were asked
     /// to hold something.
     tasks: StdMutex<JoinSet<()>>,
@@ -131,7 +130,7 @@ impl Transfer {
             traffic: Traffic::default(),
             outbox: Outbox::default(),
             lies: Lies::default(),
-            read_ahead: Semaphore::new(READ_AHEAD),
+            read_ahead: ReadAhead::default(),
             tasks: StdMutex::default(),
             stopping: watch::Sender::new(false),
             ending: watch::Sender::new(false),
@@ -170,7 +169,17 @@ impl Transfer {
         calls: impl Into<Calls>,
         peer: NodeId,
     ) -> impl Future<Output = ()> + Send + 'static {
-        exchange::serve(Arc::clone(&self.inner), calls.into(), peer, std::future::pending())
+        self.serve_peer_until(calls, peer, std::future::pending())
+    }
+
+    /// The same, but once `until` is ready nothing more is taken up: what is being answered is answered.
+    pub fn serve_peer_until(
+        &self,
+        calls: impl Into<Calls>,
+        peer: NodeId,
+        until: impl Future<Output = ()> + Send + 'static,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        exchange::serve(Arc::clone(&self.inner), calls.into(), peer, until)
     }
 
     /// From now on, lie to nodes that fetch whenever `tempt` says so. The first call counts.

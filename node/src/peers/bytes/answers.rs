@@ -4,8 +4,10 @@
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures::FutureExt;
 use peerglass_catalog::NodeId;
 use peerglass_transfer::{Transfer, WeakTransfer};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 /// None before it is known who answers, and after the end.
@@ -17,6 +19,9 @@ struct Tasks {
     transfer: WeakTransfer,
     running: JoinSet<()>,
 }
+
+/// Dropped when a connection is not used any more. It closes when whatever was asked on it has been answered.
+pub(super) struct Serving(#[expect(dead_code, reason = "only its end is heard of")] oneshot::Sender<()>);
 
 impl Answers {
     fn locked(&self) -> MutexGuard<'_, Option<Tasks>> {
@@ -41,13 +46,16 @@ impl Answers {
         drop(self.locked().take());
     }
 
-    /// Answer on a connection this node has opened.
-    pub(super) fn serve(&self, connection: quinn::Connection, peer: NodeId) {
+    /// Answer on a connection this node has opened, until what this answers with is dropped.
+    pub(super) fn serve(&self, connection: quinn::Connection, peer: NodeId) -> Serving {
+        let (serving, dropped) = oneshot::channel();
         if let Some(tasks) = &mut *self.locked()
             && let Some(transfer) = tasks.transfer.upgrade()
         {
-            tasks.spawn(async move { transfer.serve_peer(connection, peer).await });
+            let until = dropped.map(drop);
+            tasks.spawn(async move { transfer.serve_peer_until(connection, peer, until).await });
         }
+        Serving(serving)
     }
 
     /// Run `task` until it ends. It is dropped where none may run.

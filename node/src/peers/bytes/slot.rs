@@ -16,7 +16,7 @@ use peerglass_transfer::Connection;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::answers::Answers;
+use super::answers::{Answers, Serving};
 use crate::peers::dial::Dialer;
 use crate::peers::port::{DialError, Purpose};
 
@@ -42,6 +42,9 @@ type Dialled = Result<Connection, DialError>;
 #[derive(Default)]
 pub(super) struct Slot {
     connection: Option<Connection>,
+    /// Answers on the connection, if it goes over QUIC. Without it the port of the other node, which has few places for
+    /// an address, would keep a connection that nobody uses.
+    serving: Option<Serving>,
     /// Says what came of the dial over TCP that was begun last.
     tcp: Option<oneshot::Receiver<Dialled>>,
     not_before: Option<Instant>,
@@ -59,7 +62,7 @@ impl Slot {
             }
             return Ok(open);
         }
-        self.connection = None;
+        (self.connection, self.serving) = (None, None);
         if self.not_before.is_some_and(|not_before| Instant::now() < not_before) {
             return Err("it could not be reached a moment ago".into());
         }
@@ -80,7 +83,10 @@ impl Slot {
         let dialled = tokio::select! {
             biased;
             Ok(connection) = self.over_tcp() => Ok(connection),
-            dialled = over_quic(way) => dialled,
+            dialled = over_quic(way) => dialled.map(|(connection, serving)| {
+                self.serving = Some(serving);
+                connection
+            }),
         };
         match dialled {
             Err(_) if self.tcp.is_some() => self.over_tcp().await,
@@ -117,7 +123,10 @@ impl Slot {
         let Some(dial) = &mut self.tcp else { return };
         match dial.try_recv() {
             Err(oneshot::error::TryRecvError::Empty) => return,
-            Ok(Ok(connection)) => self.connection = Some(connection),
+            Ok(Ok(connection)) if !connection.is_closed() => {
+                (self.connection, self.serving) = (Some(connection), None);
+            }
+            Ok(Ok(_)) => {}
             Ok(Err(_)) | Err(oneshot::error::TryRecvError::Closed) => {
                 if self.connection.as_ref().is_some_and(|open| !open.is_closed()) {
                     self.leave_tcp(peer);
@@ -150,10 +159,10 @@ async fn dial_tcp(dialer: Dialer, entry: NodeEntry, tell: oneshot::Sender<Dialle
     }
 }
 
-async fn over_quic(way: Way<'_>) -> Dialled {
+async fn over_quic(way: Way<'_>) -> Result<(Connection, Serving), DialError> {
     let connection = way.dialer.connect(way.entry, Purpose::Chunks).await?;
-    way.answers.serve(connection.clone(), way.peer);
-    Ok(connection.into())
+    let serving = way.answers.serve(connection.clone(), way.peer);
+    Ok((connection.into(), serving))
 }
 
 #[cfg(test)]

@@ -101,12 +101,18 @@ async fn take_tcp(peer: PeerPort) {
 #[tokio::test]
 async fn tcp_that_comes_late_is_used_from_then_on() {
     let mut two = Two::new().await;
-    let mut serving = JoinSet::new();
-    serving.spawn(take_quic(two.peer.clone()));
-    two.comes_to(Transport::Quic).await;
+    let (peer, mut serving) = (two.peer.clone(), JoinSet::new());
+    let over_quic = async move { peer.endpoint().accept().await.unwrap().await.unwrap().closed().await };
+    let mut over_quic = std::pin::pin!(over_quic);
+    tokio::select! {
+        closed = &mut over_quic => panic!("{closed}"),
+        () = two.comes_to(Transport::Quic) => {}
+    }
     assert!(two.slot.tcp.is_some(), "the dial over TCP goes on");
+    assert!(timeout(RETRY_AFTER, &mut over_quic).await.is_err(), "meanwhile there is the one over QUIC");
     serving.spawn(take_tcp(two.peer.clone()));
     two.comes_to(Transport::Tcp).await;
+    over_quic.await;
 }
 
 #[tokio::test]
