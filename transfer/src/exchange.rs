@@ -2,8 +2,8 @@
 //!
 //! `wire` is the protocol. The asking side is `ask` (one peer), `follow` (news of all peers), `pull` and `pulls` (a
 //! whole manifest by the plan of `swarm`, once for all who wait), and `supply` with `sources` (what one
-//! download lacks). The answering side is `serve` with `outbox` (what is sent when), `tell` with `having` (news for
-//! those who follow), and `hold` for requests to hold something. `ahead` has nodes fetch an upload that goes on. `keep`
+//! download lacks). The answering side is `serve` with `outbox` (what is sent when) and `read_ahead` (how much of it is in
+//! memory), `tell` with `having` (news for those who follow), and `hold` for requests to hold something. `ahead` has nodes fetch an upload that goes on. `keep`
 //! fetches what this node is to keep, and asks and answers whether nodes do. `survey` is for operators, `lies` for
 //! simulations.
 //!
@@ -28,6 +28,7 @@ mod lies;
 mod outbox;
 mod pull;
 mod pulls;
+mod read_ahead;
 mod replicate;
 mod serve;
 mod sources;
@@ -45,9 +46,10 @@ pub use lies::{Lie, Temptation};
 pub(crate) use outbox::Outbox;
 pub(crate) use pull::PAGE_BYTES_MAX;
 pub(crate) use pulls::Pulls;
+pub(crate) use read_ahead::ReadAhead;
 pub use replicate::ReplicateError;
 pub(crate) use replicate::replicate;
-pub(crate) use serve::{READ_AHEAD, connection as serve};
+pub(crate) use serve::connection as serve;
 pub(crate) use supply::{Supplied, Supply};
 pub use survey::{PrefetchError, Share};
 pub(crate) use survey::{prefetch, survey};

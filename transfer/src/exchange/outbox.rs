@@ -7,19 +7,24 @@
 //!
 //! * At most [`TURNS`] answers are being sent, besides those that take longer than [`TURN_TIME`], which have had
 //!   their turn: a receiver that does not read delays nobody else for longer.
+//! * They still count as to be sent, or whoever asks would take a node for idle whose link is full; but not for longer
+//!   than [`COUNTED_TIME`]: nobody can make a node look busy by not reading.
 //! * Whoever would wait for longer than about [`QUEUE_TIME`] is told so instead, unless it said that it waits.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Answers that are being sent: enough to fill a link between sites while receipts are on their way.
 const TURNS: usize = 16;
 /// How long one is waited for.
 pub(super) const TURN_TIME: Duration = Duration::from_millis(300);
+/// How long one counts as to be sent.
+pub(super) const COUNTED_TIME: Duration = Duration::from_secs(3);
 /// What may wait, in time at the rate of lately.
 const QUEUE_TIME: Duration = Duration::from_secs(1);
 /// What may wait whatever the rate is, and while it is not known.
@@ -104,10 +109,19 @@ impl Outbox {
 }
 
 impl Turn<'_> {
-    /// The next one may begin, though this one is not through.
-    pub(super) fn pass_on(&mut self) {
+    /// Do `step` of what is sent in this turn, which `began` then. If it takes long the next one may begin, though this
+    /// one is not through; if it takes very long, this one does not count any more.
+    pub(super) async fn wait<F: Future>(&mut self, began: Instant, step: F) -> F::Output {
+        let mut step = pin!(step);
+        if let Ok(done) = timeout_at(began + TURN_TIME, &mut step).await {
+            return done;
+        }
         self.permit = None;
+        if let Ok(done) = timeout_at(began + COUNTED_TIME, &mut step).await {
+            return done;
+        }
         self.outbox.sent(std::mem::take(&mut self.bytes));
+        step.await
     }
 }
 
@@ -148,8 +162,14 @@ mod tests {
         }
         let next = tokio::time::timeout(TURN_TIME, outbox.turn(5)).await;
         assert!(next.is_err(), "all turns are taken");
-        slow[0].pass_on();
-        let _next = outbox.turn(5).await;
-        assert_eq!(outbox.backlog(), 10 * (TURNS - 1) as u64 + 5);
+        let began = Instant::now();
+        {
+            let mut stalled = pin!(slow[0].wait(began, std::future::pending::<()>()));
+            assert!(tokio::time::timeout(TURN_TIME * 2, &mut stalled).await.is_err());
+            let _next = outbox.turn(5).await;
+            assert_eq!(outbox.backlog(), 10 * TURNS as u64 + 5, "it is being sent");
+            assert!(tokio::time::timeout(COUNTED_TIME, &mut stalled).await.is_err());
+        }
+        assert_eq!(outbox.backlog(), 10 * (TURNS - 1) as u64);
     }
 }

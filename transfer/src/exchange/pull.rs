@@ -15,28 +15,28 @@
 mod contents;
 mod intake;
 mod piece;
+mod root;
 mod rounds;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use peerglass_catalog::manifest::{ManifestError, PAGE_ENTRIES_MAX, PAGES_MAX, Root};
-use peerglass_catalog::{Digest, ManifestRoot, NodeId};
+use peerglass_catalog::{Digest, ManifestRoot};
 use tokio::sync::watch;
-use tokio::task::consume_budget;
 
 use super::ahead::PART_PAGES_MAX;
-use super::ask::{AskError, Link, Want, WantLen};
-use super::follow::{Followed, Heard};
+use super::ask::AskError;
+use super::follow::Followed;
 use super::pulls::{Pull, Purpose, View};
-use super::sources::verify;
-use super::wire::{Breach, HoldRefusal, News};
+use super::wire::{Breach, HoldRefusal};
 use crate::error::{DiskFailure, DownloadError};
 use crate::gather::{Gather, KeepError, commit};
 use crate::pack::BlobKind;
 use crate::store::BlobReader;
 use crate::transfer::Inner;
 use intake::Intake;
+use root::RootFetch;
 use rounds::Rounds;
 
 /// Longest page: flags, two lengths and a digest for each entry.
@@ -108,7 +108,7 @@ pub(super) async fn run(
     followed.everybody();
     let encoded = match held.pop().flatten() {
         Some(held) => held,
-        None => fetch_root(transfer, &mut followed, pull, (root, &mut rounds), &mut heard).await?,
+        None => RootFetch::new(transfer, pull, root).run(&mut followed, &mut rounds, &mut heard).await?,
     };
     let decoded = Arc::new(Root::decode(&encoded)?);
     if decoded.plain_len() > PLAIN_LEN_MAX {
@@ -137,71 +137,6 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// The encoded root, of the first peer that has anything. What was heard until then goes to `heard`.
-async fn fetch_root(
-    transfer: &Arc<Inner>,
-    followed: &mut Followed,
-    pull: &Pull,
-    (root, rounds): (ManifestRoot, &mut Rounds),
-    heard: &mut Vec<(NodeId, News)>,
-) -> Result<Bytes, PullError> {
-    loop {
-        // What peers say without end must not keep this from being stopped.
-        consume_budget().await;
-        heed_met(followed, pull);
-        if followed.is_empty() {
-            rounds.nobody_left(followed).await?;
-            continue;
-        }
-        let pause = rounds.pause(true);
-        let (node, next) = tokio::select! {
-            biased;
-            () = pull.nudge.notified() => continue,
-            () = rounds::at(pause) => {
-                let left = rounds.paused(followed)?;
-                heard.retain(|(of, _)| !left.contains(of));
-                continue;
-            }
-            next = followed.next() => next,
-        };
-        let news = match next {
-            Heard::News(news) => news,
-            Heard::Gone(error) => {
-                count_breach(transfer, &error);
-                rounds.lost(node, &error);
-                heard.retain(|(of, _)| *of != node);
-                continue;
-            }
-        };
-        // A puller that has no piece may have no root.
-        let has_it = matches!(&news, News::Whole { .. })
-            || matches!(&news, News::Has { pieces, .. } if !pieces.is_empty());
-        // Nobody has anything yet: the last word of each is enough.
-        heard.retain(|(of, _)| *of != node);
-        heard.push((node, news));
-        let Some(link) = followed.link(node).filter(|_| has_it) else { continue };
-        match ask_root(transfer, &link, root).await.map_err(PullError::Worker)? {
-            Ok(encoded) => return Ok(encoded),
-            // It has let go of it since it said so, or was an upload that was given up.
-            Err(AskError::Breach(Breach::EmptyPromise)) => {
-                followed.leave(node);
-                heard.retain(|(of, _)| *of != node);
-            }
-            Err(error) => {
-                count_breach(transfer, &error);
-                rounds.lost(node, &error);
-                match error {
-                    AskError::Breach(_) => followed.ban(node),
-                    AskError::Busy | AskError::Unreachable(_) | AskError::Silent | AskError::Lost(_) => {
-                        followed.leave(node);
-                    }
-                }
-                heard.retain(|(of, _)| *of != node);
-            }
-        }
-    }
-}
-
 /// A peer that broke the protocol is not asked again.
 fn count_breach(transfer: &Inner, error: &AskError) {
     if let AskError::Breach(breach) = error {
@@ -217,21 +152,6 @@ fn heed_met(followed: &mut Followed, pull: &Pull) {
     for (node, connection) in pull.met() {
         followed.also(node, connection);
     }
-}
-
-async fn ask_root(
-    transfer: &Arc<Inner>,
-    link: &Link,
-    root: ManifestRoot,
-) -> Result<Result<Bytes, AskError>, DiskFailure> {
-    let want = [Want { digest: root.0, len: WantLen::AtMost(ROOT_BYTES_MAX) }];
-    let mut got = vec![None];
-    if let Err(error) = link.blobs(root, &want, true, &mut got).await {
-        return Ok(Err(error));
-    }
-    let (mut got, sound) = verify(transfer.workers, want.to_vec(), got, |parcel, _| parcel.bytes).await?;
-    let lacks = if sound { Breach::EmptyPromise } else { Breach::WrongBytes };
-    Ok(got.pop().flatten().ok_or(lacks.into()))
 }
 
 /// Those of the blobs that this node holds soundly, which it then relies on.

@@ -5,7 +5,7 @@
 //! * No byte leaves unverified: each blob is read, opened if it is compressed, and compared with its name first. It
 //!   leaves as it is stored, unless plain bytes are wanted.
 //! * At most [`REQUESTS_MAX`] requests of a connection are answered at once and at most
-//!   [`READ_AHEAD_PER_CONNECTION`] of its answers are in memory; others wait in the connection.
+//!   [`READ_AHEAD_PER_PEER`] mebibytes of the answers to one node are in memory; others wait in the connection.
 //! * Whatever the other side sends, it gets an answer or a reset stream, within a bounded time.
 
 use std::future::Future;
@@ -17,13 +17,13 @@ use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use super::ask::REQUEST_TIME_MAX;
 use super::hold;
 use super::lies::{self, Lie};
-use super::outbox::TURN_TIME;
 use super::pulls::Purpose;
+use super::read_ahead::READ_AHEAD_PER_PEER;
 use super::wire::{self, Answer, Breach, Request};
 use super::{keep, survey, tell};
 use crate::connection::{Broken, Calls, Connection, REQUESTS_MAX, Receiving, Sending};
@@ -34,10 +34,6 @@ use crate::store::BlobReader;
 use crate::traffic::Distance;
 use crate::transfer::Inner;
 
-/// Mebibytes of answers in memory, of all connections.
-pub(crate) const READ_AHEAD: usize = 64;
-/// Mebibytes of answers in memory, of one connection: one peer that does not read must not take them all.
-pub(crate) const READ_AHEAD_PER_CONNECTION: usize = 16;
 /// Answers of one connection that wait for their turn or are being sent: as many as a plan asks one peer for.
 const TURNS_PER_CONNECTION: usize = 16;
 /// How long a request may take to arrive: it is one packet, or a few dozen.
@@ -74,7 +70,7 @@ pub(crate) async fn connection(
 ) {
     let mut ending = transfer.ending.subscribe();
     let mut until = std::pin::pin!(until);
-    let read_ahead = Semaphore::new(READ_AHEAD_PER_CONNECTION);
+    let read_ahead = transfer.read_ahead.of(peer);
     let places = Semaphore::new(TURNS_PER_CONNECTION);
     let back = calls.back();
     let mut answers = FuturesUnordered::new();
@@ -199,21 +195,11 @@ impl Served<'_> {
             });
             let (batch, after) = rest.split_at(1 + more.count());
             rest = after;
-            let mut sending = std::pin::pin!(self.batch(send, reader(self.transfer), batch.to_vec(), plain));
-            match timeout_at(began + TURN_TIME, &mut sending).await {
-                Ok(sent) => sent?,
-                Err(_) => {
-                    turn.pass_on();
-                    sending.await?;
-                }
-            }
+            turn.wait(began, self.batch(send, reader(self.transfer), batch.to_vec(), plain)).await?;
         }
         send.finish().map_err(ServeError::Lost)?;
         // Only what has arrived leaves room for others. Whether it has is the other side's business.
-        if timeout_at(began + TURN_TIME, send.taken()).await.is_err() {
-            turn.pass_on();
-            let _ = timeout(TAKEN_WITHIN, send.taken()).await;
-        }
+        let _ = turn.wait(began, timeout(TAKEN_WITHIN, send.taken())).await;
         Ok(())
     }
 
@@ -226,9 +212,10 @@ impl Served<'_> {
         plain: bool,
     ) -> Result<(), ServeError> {
         let bytes: usize = batch.iter().map(|(_, size)| size).sum();
-        let units = bytes.div_ceil(1 << 20).clamp(1, READ_AHEAD_PER_CONNECTION) as u32;
+        let units = bytes.div_ceil(1 << 20).clamp(1, READ_AHEAD_PER_PEER) as u32;
         let here = self.read_ahead.acquire_many(units).await.map_err(|_| ServeError::Stopped)?;
-        let anywhere = self.transfer.read_ahead.acquire_many(units).await.map_err(|_| ServeError::Stopped)?;
+        let anywhere =
+            self.transfer.read_ahead.anybody.acquire_many(units).await.map_err(|_| ServeError::Stopped)?;
         let read = move || {
             let mut blobs = Vec::with_capacity(batch.len() * 2);
             for (digest, size) in &batch {

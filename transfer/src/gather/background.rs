@@ -1,5 +1,6 @@
 //! Making durable what is gathered while more is: syncs of an upload's pack, checkpoints of a pull.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -32,11 +33,14 @@ impl Beside {
         Ok(())
     }
 
+    /// Wait for the step. May be dropped.
     async fn finish(&mut self) -> Result<(), KeepError> {
-        match self.0.take() {
-            Some(going) => going.await,
-            None => Ok(()),
+        if let Some(going) = &mut self.0 {
+            let done = going.await;
+            self.0 = None;
+            done?;
         }
+        Ok(())
     }
 }
 
@@ -106,6 +110,14 @@ impl Checkpoints {
 
     /// Wait for the one that goes on.
     pub(crate) async fn finish(&mut self) -> Result<(), KeepError> {
+        self.going.finish().await
+    }
+
+    /// Let the one that goes on go on, and wait for its end. Never ready if there is none. May be dropped.
+    pub(crate) async fn go_on(&mut self) -> Result<(), KeepError> {
+        if self.going.is_idle() {
+            return pending().await;
+        }
         self.going.finish().await
     }
 

@@ -59,6 +59,9 @@ impl Begun {
 
     /// Enter the pack, which is sealed now, into the index. From the first row on it is reclaim's business.
     pub(crate) fn enter(&self, sealed: &Sealed, moved_from: Option<PackId>) -> Result<(), Fault> {
+        if let Some(old) = moved_from {
+            self.store.ledger.pass_checkpoint_on(old, sealed.pack)?;
+        }
         self.store.ledger.begin_record(sealed)?;
         self.kept.store(true, Ordering::Relaxed);
         self.store.ledger.adopt(sealed, moved_from)

@@ -55,7 +55,7 @@ pub(crate) async fn commit(
         if !whole_and_sound(&store, &name)? {
             return Err(DownloadError::Missing(name).into());
         }
-        store.ledger.forget_checkpoints(pins.packs())?;
+        store.ledger.end_checkpoints(pins.packs())?;
         Ok::<_, KeepError>(guard)
     };
     let guard = transfer.workers.run(enter).await.map_err(KeepError::Disk)??;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use peerglass_catalog::keyspace::Fault;
 use tokio::time::Instant;
 
-use super::{Ledger, State, Working};
+use super::{Ledger, ROWS_PER_BATCH, State, Working};
 use crate::disk::PackId;
+use crate::index;
 
 impl Ledger {
     /// Leave alone what nobody names in `pack`, from now on.
@@ -21,15 +22,37 @@ impl Ledger {
         Ok(())
     }
 
-    /// What was needed of these packs is named now.
-    pub(crate) fn forget_checkpoints(&self, packs: &BTreeSet<PackId>) -> Result<(), Fault> {
+    /// What is live in `old` is in `new` from now on.
+    pub(crate) fn pass_checkpoint_on(&self, old: PackId, new: PackId) -> Result<(), Fault> {
         let mut state = self.locked();
-        let forgotten: BTreeSet<PackId> =
-            state.checkpoints.keys().filter(|pack| packs.contains(pack)).copied().collect();
+        let Some(made) = state.checkpoints.get(&old).copied() else { return Ok(()) };
         let mut working = Working::new(&*self.index);
-        forgotten.iter().for_each(|pack| working.remove_checkpoint(*pack));
+        working.put_checkpoint(new);
         working.write()?;
-        state.checkpoints.retain(|pack, _| !forgotten.contains(pack));
+        state.checkpoints.insert(new, made);
+        Ok(())
+    }
+
+    /// Those of these packs in which everything is named are checkpoints no longer. In another there is something left that
+    /// the pull which made it still needs.
+    pub(crate) fn end_checkpoints(&self, packs: &BTreeSet<PackId>) -> Result<(), Fault> {
+        let mut state = self.locked();
+        let mut over: BTreeSet<PackId> =
+            state.checkpoints.keys().filter(|pack| packs.contains(pack)).copied().collect();
+        let mut after = None;
+        while !over.is_empty() {
+            let zeros = index::zeros_after(&*self.index, after.as_ref(), ROWS_PER_BATCH)?;
+            let Some(last) = zeros.last() else { break };
+            after = Some(*last);
+            for digest in &zeros {
+                let place = index::blob(&*self.index, digest)?.and_then(|blob| blob.place);
+                place.map(|place| over.remove(&place.pack));
+            }
+        }
+        let mut working = Working::new(&*self.index);
+        over.iter().for_each(|pack| working.remove_checkpoint(*pack));
+        working.write()?;
+        state.checkpoints.retain(|pack, _| !over.contains(pack));
         Ok(())
     }
 
@@ -75,7 +98,7 @@ mod tests {
         ledger.note_checkpoint(PackId(1)).unwrap();
         ledger.note_checkpoint(PackId(2)).unwrap();
         tokio::time::advance(HOUR / 2).await;
-        ledger.forget_checkpoints(&[PackId(2), PackId(3)].into()).unwrap();
+        ledger.end_checkpoints(&[PackId(2), PackId(3)].into()).unwrap();
         assert_eq!(ledger.expire_checkpoints(HOUR).unwrap(), Some(HOUR / 2));
         // How long the node was down is not known.
         let ledger = open();

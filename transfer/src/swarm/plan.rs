@@ -272,8 +272,9 @@ impl Plan {
 
     // What came of what was asked.
 
-    /// A piece came from `peer`, and is kept.
-    pub(crate) fn got(&mut self, piece: usize, peer: NodeId, now: Duration) {
+    /// A piece came from `peer`, and is kept. Answers with who else was asked for it and need not send it.
+    #[must_use]
+    pub(crate) fn got(&mut self, piece: usize, peer: NodeId, now: Duration) -> Vec<NodeId> {
         if let Some(found) = self.peers.get_mut(&peer)
             && let Some(flight) = found.arrived(piece, now)
         {
@@ -284,6 +285,19 @@ impl Plan {
             self.landed(piece, flight, (peer, site));
         }
         self.had(piece);
+        let asked = self.asked.iter().copied();
+        let others: Vec<_> = asked
+            .filter(|node| self.peers.get(node).is_some_and(|peer| peer.flights.contains_key(&piece)))
+            .collect();
+        for other in &others {
+            if let Some(found) = self.peers.get_mut(other)
+                && let Some(flight) = found.flights.remove(&piece)
+            {
+                let site = found.site;
+                self.landed(piece, flight, (*other, site));
+            }
+        }
+        others
     }
 
     /// A piece did not come from `peer`.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use peerglass_catalog::NodeId;
 use proptest::prelude::*;
 
-use super::{Plan, Setback};
+use super::{Fetch, Plan, Setback};
 use world::{Shape, World};
 
 const MBIT: f64 = 1e6 / 8.0;
@@ -21,6 +21,8 @@ fn shape(sites: &[usize]) -> Shape {
         wan_delay: Duration::from_millis(20),
         pieces: 1024,
         piece_bytes: 512 << 10,
+        turns: 16,
+        slice: 64 << 10,
         seed: 7,
     }
 }
@@ -55,7 +57,7 @@ fn each_link_between_sites_carries_one_copy() {
 #[test]
 fn a_fleet_ends_together() {
     let nodes: usize = std::env::var("PEERGLASS_FLEET").map_or(60, |nodes| nodes.parse().unwrap());
-    let mut world = World::new(Shape { pieces: 256, ..shape(&[nodes / 10; 10]) });
+    let mut world = World::new(Shape { pieces: 256, slice: 512 << 10, ..shape(&[nodes / 10; 10]) });
     let done = world.run();
     let (p50, p99) = (done[done.len() / 2], done[done.len() * 99 / 100]);
     let spread = p99.as_secs_f64() / p50.as_secs_f64();
@@ -140,9 +142,45 @@ fn a_reader_is_helped_past_one_who_does_not_answer() {
     let second = plan.next(later).unwrap();
     assert_eq!((first.piece, second.piece), (0, 0));
     assert_ne!(first.from, second.from);
-    plan.got(0, second.from, later);
+    assert_eq!(plan.got(0, second.from, later), [first.from], "who need not send it any more");
     let more: Vec<usize> = std::iter::from_fn(|| plan.next(later)).map(|fetch| fetch.piece).collect();
     assert!(!more.contains(&0), "{more:?}");
+}
+
+/// What is on its way for long at the end is asked of one more, who has nothing else to do, and of no third.
+#[test]
+fn the_last_pieces_are_asked_for_once_more() {
+    const PIECES: usize = 4;
+    let mut plan = Plan::new(NodeId(1), 0, PIECES, 3);
+    for node in [2, 3, 4] {
+        plan.joined(NodeId(node), 0, true);
+    }
+    (0..PIECES).for_each(|piece| plan.has(NodeId(2), piece));
+    (0..PIECES).for_each(|piece| plan.know(piece, 1 << 20));
+    let at = Duration::from_millis;
+    let all_at = |plan: &mut Plan, ms| -> Vec<Fetch> { std::iter::from_fn(|| plan.next(at(ms))).collect() };
+    let mut first = all_at(&mut plan, 0);
+    first.extend(first.clone().iter().flat_map(|fetch| {
+        assert_eq!(plan.got(fetch.piece, fetch.from, at(100)), []);
+        all_at(&mut plan, 100)
+    }));
+    assert_eq!(plan.left(), 2, "on their way from the only one who has them");
+    for node in [3, 4] {
+        (0..PIECES).for_each(|piece| plan.has(NodeId(node), piece));
+    }
+    plan.backlog(NodeId(3), 0, at(400));
+    plan.backlog(NodeId(4), 1, at(400));
+    assert_eq!(all_at(&mut plan, 590), [], "so soon they may come yet");
+    let again = all_at(&mut plan, 700);
+    assert_eq!(again.len(), 1, "one node is idle: {again:?}");
+    assert_eq!(again[0].from, NodeId(3));
+    plan.backlog(NodeId(4), 0, at(800));
+    let more = all_at(&mut plan, 900);
+    assert_eq!(more.len(), 1, "{more:?}");
+    assert_ne!(more[0].piece, again[0].piece);
+    assert_eq!(plan.got(again[0].piece, NodeId(3), at(950)), [NodeId(2)], "who need not send it any more");
+    assert_eq!(plan.got(more[0].piece, NodeId(2), at(950)), [NodeId(4)]);
+    assert!(plan.is_sound() && plan.left() == 0);
 }
 
 /// What peers say and do, in any order, as often as they like.
@@ -203,7 +241,8 @@ proptest! {
                 }
                 Said::Came(at) if !flying.is_empty() => {
                     let fetch = flying.swap_remove(at % flying.len());
-                    plan.got(fetch.piece, fetch.from, now);
+                    let others = plan.got(fetch.piece, fetch.from, now);
+                    flying.retain(|other: &Fetch| other.piece != fetch.piece || !others.contains(&other.from));
                 }
                 Said::Missed(at, there) if !flying.is_empty() => {
                     let fetch = flying.swap_remove(at % flying.len());

@@ -68,6 +68,29 @@ async fn what_a_pull_has_brought_is_not_brought_again_even_after_a_restart() {
     assert_exact(&second.transfer, &*memory.packs, &[]).await;
 }
 
+/// An image that has something in common with what was brought ends the time of nothing else.
+#[tokio::test]
+async fn another_image_with_some_of_it_leaves_the_rest_for_the_next_pull() {
+    let network = Network::new();
+    let image = noise(3, IMAGE);
+    let (_half, _whole, name) = half_and_whole(&network, &image).await;
+    let memory = Memory::new();
+    let node = taker(&network, &memory, Duration::from_hours(1)).await;
+    assert!(node.transfer.fetch(name).await.is_err(), "nobody it knows has the second half");
+    let brought = received(&node);
+
+    let other = [&image[..IMAGE / 8], &noise(4, 1 << 20)[..]].concat();
+    let named = root(&store(&node.transfer, &other).await.unwrap());
+    assert!(node.transfer.usage().stored_bytes < (brought + other.len()) as u64, "some of it was here");
+    reclaim(&node.transfer, &[named]).await;
+    node.peers.candidates.lock().unwrap().push(NodeId(2));
+    node.transfer.fetch(name).await.unwrap();
+    let all = received(&node);
+    assert!(all < IMAGE * 11 / 10, "{all} bytes, {brought} of them before");
+    reclaim(&node.transfer, &[name, named]).await;
+    assert_exact(&node.transfer, &*memory.packs, &[&image, &other]).await;
+}
+
 #[tokio::test]
 async fn what_nobody_takes_up_again_is_reclaimed_in_time() {
     let network = Network::new();

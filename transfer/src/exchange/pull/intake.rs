@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::{AbortHandle, abortable};
 use peerglass_catalog::manifest::Root;
 use peerglass_catalog::{Digest, ManifestRoot, NodeId};
 use tokio::sync::watch;
@@ -55,6 +56,8 @@ pub(super) struct Intake<'a> {
     checkpoints: Checkpoints,
     rounds: Rounds,
     empty_promises: BTreeMap<NodeId, usize>,
+    /// How to take back what was asked for.
+    on_their_way: BTreeMap<(usize, NodeId), AbortHandle>,
 }
 
 impl<'a> Intake<'a> {
@@ -86,6 +89,7 @@ impl<'a> Intake<'a> {
             checkpoints: Checkpoints::new(transfer, every_bytes),
             rounds,
             empty_promises: BTreeMap::new(),
+            on_their_way: BTreeMap::new(),
         }
     }
 
@@ -126,9 +130,10 @@ impl<'a> Intake<'a> {
                     }
                 }
                 () = self.pull.nudge.notified() => self.heed(),
-                Some(fetched) = flight.next() => {
+                Some(fetched) = flight.next() => if let Ok(fetched) = fetched {
                     gather = self.take(gather, fetched.map_err(PullError::Worker)?).await?;
-                }
+                },
+                done = self.checkpoints.go_on() => done?,
                 (node, heard) = self.followed.next() => self.hear(node, heard),
                 () = sleep(TICK), if self.plan.waits() => {}
             }
@@ -269,7 +274,10 @@ impl<'a> Intake<'a> {
             }
             match self.followed.link(fetch.from) {
                 Some(link) => {
-                    flight.push(Box::pin(fetch_piece(link, self.transfer.workers, self.name, fetch, wants)));
+                    let fetched = fetch_piece(link, self.transfer.workers, self.name, fetch, wants);
+                    let (fetched, take_back) = abortable(fetched);
+                    self.on_their_way.insert((fetch.piece, fetch.from), take_back);
+                    flight.push(Box::pin(fetched));
                 }
                 None => self.plan.left_by(fetch.from),
             }
@@ -282,13 +290,18 @@ impl<'a> Intake<'a> {
         if !self.plan.is_here(fetch.piece) {
             self.pull.having.add([fetch.piece].into_iter());
         }
-        self.plan.got(fetch.piece, fetch.from, self.now());
+        for other in self.plan.got(fetch.piece, fetch.from, self.now()) {
+            if let Some(take_back) = self.on_their_way.remove(&(fetch.piece, other)) {
+                take_back.abort();
+            }
+        }
     }
 
     /// Keep what came, and think of whoever sent it what it deserves.
     async fn take(&mut self, mut gather: Gather, fetched: Fetched) -> Result<Gather, PullError> {
         let Fetched { fetch, wants, got, outcome, over } = fetched;
         let Fetch { piece, from } = fetch;
+        self.on_their_way.remove(&(piece, from));
         let complete = got.iter().all(Option::is_some);
         let received: u64 = got.iter().flatten().map(|parcel| parcel.bytes.len() as u64).sum();
         if received > 0 {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures::future::Aborted;
 use futures::stream::FuturesUnordered;
 use peerglass_catalog::ManifestRoot;
 use peerglass_catalog::keyspace::BoxFuture;
@@ -25,8 +26,8 @@ pub(super) struct Fetched {
     pub(super) over: Transport,
 }
 
-/// What is asked for and has not come.
-pub(super) type Flight = FuturesUnordered<BoxFuture<'static, Result<Fetched, DiskFailure>>>;
+/// What is asked for and has not come, or was taken back.
+pub(super) type Flight = FuturesUnordered<BoxFuture<'static, Result<Result<Fetched, DiskFailure>, Aborted>>>;
 
 /// Ask for a piece and verify what comes.
 pub(super) async fn fetch_piece(

@@ -28,6 +28,10 @@ const LITTLE_BYTES: u64 = 1 << 20;
 const RELAXED_AFTER: Duration = Duration::from_millis(300);
 const RELAXED_STEP: Duration = Duration::from_millis(200);
 const RELAXED_STEPS_MAX: u8 = 10;
+/// How long one of the last pieces is waited for before another node is asked as well.
+const ENDGAME_AFTER: Duration = Duration::from_millis(500);
+/// How long that node has had nothing to send.
+const ENDGAME_IDLE: Duration = Duration::from_millis(100);
 /// How long a node has nothing to ask for before it does not matter any more whom it asks, and the pause
 /// between two pieces that are taken so.
 const DESPERATE_AFTER: Duration = Duration::from_secs(4);
@@ -51,7 +55,7 @@ impl Plan {
             return Some(self.take_off(fetch, now));
         }
         let since = self.idle_since.unwrap_or(now);
-        let relaxed = self.relaxed(&ready);
+        let relaxed = self.relaxed(&ready).or_else(|| self.endgame(&ready));
         let is_desperate = relaxed.is_none() && now.saturating_sub(since) >= DESPERATE_AFTER;
         let fetch = if is_desperate { self.desperate(&ready) } else { relaxed };
         let pause = if is_desperate && fetch.is_some() { DESPERATE_PAUSE } else { Duration::ZERO };
@@ -175,6 +179,26 @@ impl Plan {
             }
         }
         None
+    }
+
+    /// The last pieces, all of which somebody was asked for: again, of one who has nothing else to send. Whoever is
+    /// first makes the other's answer needless.
+    fn endgame(&self, ready: &Ready<'_>) -> Option<Fetch> {
+        if !self.wanted.is_empty() {
+            return None;
+        }
+        let asked = self.asked_peers().flat_map(|peer| &peer.flights);
+        let waits = asked.filter(|(piece, flight)| {
+            ready.now.saturating_sub(flight.since) >= ENDGAME_AFTER && self.pieces[**piece].flights == 1
+        });
+        let mut waits: Vec<(Duration, usize)> = waits.map(|(piece, flight)| (flight.since, *piece)).collect();
+        waits.sort_unstable();
+        waits.into_iter().find_map(|(_, piece)| {
+            let is_free = |peer: &Peer| peer.flights.is_empty() && peer.is_idle_for(ENDGAME_IDLE, ready.now);
+            let passer = ready.best_near(|peer| !peer.seed && peer.has(piece) && is_free(peer));
+            let from = passer.or_else(|| ready.best_near(|peer| peer.has(piece) && is_free(peer)))?;
+            Some(Fetch { piece, from })
+        })
     }
 
     /// Whatever there is, of anybody; what is long on its way of another as well.

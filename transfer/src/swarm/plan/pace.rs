@@ -4,12 +4,16 @@ use std::time::Duration;
 
 /// Pieces asked for at first, and at least.
 const LEAST: usize = 2;
-const MOST: usize = 16;
+/// At most, of one peer: what waits there cannot be asked of another who has it meanwhile.
+const MOST: usize = 6;
+/// At most, of all peers of other sites.
+const MOST_FAR: usize = 16;
 
 /// How many pieces may be asked for, which grows while they come soon and shrinks when they come late.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Window {
     pieces: usize,
+    most: usize,
     /// A piece that comes sooner shows that more may be asked.
     soon: Duration,
     /// One that comes later shows that less should be.
@@ -19,12 +23,12 @@ pub(super) struct Window {
 impl Window {
     /// For one peer.
     pub(super) fn near() -> Self {
-        Self { pieces: LEAST, soon: Duration::from_millis(200), late: Duration::from_millis(600) }
+        Self { pieces: LEAST, most: MOST, soon: Duration::from_millis(200), late: Duration::from_millis(600) }
     }
 
     /// For all peers of other sites together, whose pieces share one access link.
     pub(super) fn far() -> Self {
-        Self { pieces: LEAST, soon: Duration::from_millis(500), late: Duration::from_secs(1) }
+        Self { pieces: LEAST, most: MOST_FAR, soon: Duration::from_millis(500), late: Duration::from_secs(1) }
     }
 
     pub(super) fn has_room(self, asked: usize) -> bool {
@@ -33,7 +37,7 @@ impl Window {
 
     pub(super) fn arrived(&mut self, took: Duration) {
         if took < self.soon {
-            self.pieces = (self.pieces + 1).min(MOST);
+            self.pieces = (self.pieces + 1).min(self.most);
         } else if took > self.late {
             self.pieces = (self.pieces - 1).max(LEAST);
         }

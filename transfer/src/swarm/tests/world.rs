@@ -5,7 +5,7 @@
 //! a site hear them at once: with a thousand nodes, one event for each of them and each piece would be most of the work.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -41,10 +41,13 @@ impl Link {
         self.free_at = self.free_at.max(at) + Duration::from_secs_f64(bytes as f64 / self.rate);
         self.free_at
     }
+}
 
-    fn backlog(&self, now: Duration) -> u64 {
-        (self.free_at.saturating_sub(now).as_secs_f64() * self.rate) as u64
-    }
+/// A piece on its way out.
+struct Answer {
+    to: usize,
+    piece: usize,
+    left: u64,
 }
 
 struct Node {
@@ -54,6 +57,9 @@ struct Node {
     /// `None` for a seed.
     plan: Option<Plan>,
     has: Vec<bool>,
+    /// What is being sent, a slice of each in turn, and what waits for its turn.
+    sending: VecDeque<Answer>,
+    waiting: VecDeque<Answer>,
     /// What it got, in that order, and how much of that it has told others.
     got: Vec<usize>,
     told: usize,
@@ -96,6 +102,8 @@ enum Event {
         backlog: u64,
     },
     Asks(usize),
+    /// Its link is free for the next slice.
+    Sends(usize),
     HeardBacklog {
         by: usize,
         of: usize,
@@ -125,6 +133,9 @@ pub(super) struct Shape {
     pub(super) wan_delay: Duration,
     pub(super) pieces: usize,
     pub(super) piece_bytes: u32,
+    /// Answers that a node sends at once, and bytes of each that are sent in one go.
+    pub(super) turns: usize,
+    pub(super) slice: u64,
     pub(super) seed: u64,
 }
 
@@ -141,6 +152,13 @@ pub(super) struct World {
     now: Duration,
 }
 
+impl Node {
+    /// Bytes it has to send.
+    fn backlog(&self) -> u64 {
+        self.sending.iter().chain(&self.waiting).map(|answer| answer.left).sum()
+    }
+}
+
 impl World {
     pub(super) fn new(shape: Shape) -> Self {
         let (mut nodes, mut members) = (Vec::new(), Vec::new());
@@ -155,6 +173,8 @@ impl World {
                     down: Link::new(shape.rate),
                     plan: (me > 0).then_some(plan),
                     has: vec![me == 0; shape.pieces],
+                    sending: VecDeque::new(),
+                    waiting: VecDeque::new(),
                     got: Vec::new(),
                     told: 0,
                     tells: false,
@@ -261,6 +281,7 @@ impl World {
                 self.nodes[me].asks = false;
                 self.with_plan(me, |_, _| {});
             }
+            Event::Sends(of) => self.sends(of),
             Event::HeardBacklog { by, of, backlog } => {
                 self.with_plan(by, |plan, now| plan.backlog(NodeId(of as u64), backlog, now));
             }
@@ -302,7 +323,7 @@ impl World {
         }
         self.with_plan(me, |_, _| {});
         // The seed's own news, told by whoever still listens.
-        let (delay, backlog) = (self.delay(me, 0), self.nodes[0].up.backlog(self.now));
+        let (delay, backlog) = (self.delay(me, 0), self.nodes[0].backlog());
         self.at(self.now + delay, Event::HeardBacklog { by: me, of: 0, backlog });
         self.at(self.now + TICK, Event::Tick(me));
     }
@@ -315,18 +336,46 @@ impl World {
         if self.nodes[of].lies || !self.nodes[of].has[piece] {
             return self.at(self.now + back, Event::Missed { at: by, from: of, piece, why: Why::NotThere });
         }
-        if self.nodes[of].up.free_at > self.now + QUEUE_MAX {
+        if self.nodes[of].backlog() as f64 > self.nodes[of].up.rate * QUEUE_MAX.as_secs_f64() {
             return self.at(self.now + back, Event::Missed { at: by, from: of, piece, why: Why::Busy });
         }
-        let bytes = u64::from(self.shape.piece_bytes);
-        let (from_site, to_site) = (self.nodes[of].site, self.nodes[by].site);
-        let mut through = self.nodes[of].up.carry(self.now, bytes);
+        let node = &mut self.nodes[of];
+        let is_idle = node.sending.is_empty() && node.waiting.is_empty();
+        node.waiting.push_back(Answer { to: by, piece, left: u64::from(self.shape.piece_bytes) });
+        if is_idle {
+            let when = node.up.free_at.max(self.now);
+            self.at(when, Event::Sends(of));
+        }
+    }
+
+    /// The next slice of what it has to send.
+    fn sends(&mut self, of: usize) {
+        let node = &mut self.nodes[of];
+        while node.sending.len() < self.shape.turns
+            && let Some(next) = node.waiting.pop_front()
+        {
+            node.sending.push_back(next);
+        }
+        let Some(mut answer) = node.sending.pop_front().filter(|_| !node.dead) else { return };
+        let (to, piece, bytes) = (answer.to, answer.piece, answer.left.min(self.shape.slice));
+        answer.left -= bytes;
+        let is_last = answer.left == 0;
+        if !is_last {
+            node.sending.push_back(answer);
+        }
+        let mut through = node.up.carry(self.now, bytes);
+        if !(node.sending.is_empty() && node.waiting.is_empty()) {
+            self.at(through, Event::Sends(of));
+        }
+        let (from_site, to_site) = (self.nodes[of].site, self.nodes[to].site);
         if from_site != to_site {
-            through = self.wan_up[from_site].carry(through, bytes) + back;
+            through = self.wan_up[from_site].carry(through, bytes) + self.shape.wan_delay;
             through = self.wan_down[to_site].carry(through, bytes);
         }
-        through = self.nodes[by].down.carry(through, bytes);
-        self.at(through + LAN_DELAY, Event::Arrives { at: by, from: of, piece });
+        through = self.nodes[to].down.carry(through, bytes);
+        if is_last {
+            self.at(through + LAN_DELAY, Event::Arrives { at: to, from: of, piece });
+        }
     }
 
     fn arrives(&mut self, at: usize, from: usize, piece: usize) {
@@ -334,7 +383,7 @@ impl World {
             return;
         }
         let news = !std::mem::replace(&mut self.nodes[at].has[piece], true);
-        self.with_plan(at, |plan, now| plan.got(piece, NodeId(from as u64), now));
+        self.with_plan(at, |plan, now| drop(plan.got(piece, NodeId(from as u64), now)));
         if self.nodes[at].plan.as_ref().is_some_and(|plan| plan.left() == 0) {
             self.nodes[at].done_at.get_or_insert(self.now);
         }
@@ -347,7 +396,7 @@ impl World {
     }
 
     fn tells(&mut self, of: usize) {
-        let backlog = self.nodes[of].up.backlog(self.now);
+        let backlog = self.nodes[of].backlog();
         let (from, to) = (self.nodes[of].told, self.nodes[of].got.len());
         self.nodes[of].told = to;
         self.nodes[of].tells = false;
