@@ -1,17 +1,21 @@
 //! Many plans in virtual time, over links that carry one thing after the other.
 //!
-//! A piece goes through its sender's uplink, if it leaves the site through the site's two access links, and
-//! through its receiver's downlink; each is a queue with a rate. News take the way without the queues, and all nodes of
-//! a site hear them at once: with a thousand nodes, one event for each of them and each piece would be most of the work.
+//! A piece goes in slices through its sender's uplink, which sends those of several pieces in turn, if it leaves the
+//! site through the site's two access links, and through its receiver's downlink; each is a queue with a rate. News take
+//! the way without the queues, and all nodes of a site hear them at once: with a thousand nodes, one event for each of
+//! them and each piece would be most of the work.
+
+mod node;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::BinaryHeap;
 use std::ops::Range;
 use std::time::Duration;
 
 use peerglass_catalog::NodeId;
 
 use crate::swarm::{Fetch, Plan, Setback};
+use node::{Answer, Link, Node};
 
 /// News wait so long for others.
 const COALESCE: Duration = Duration::from_millis(10);
@@ -21,56 +25,6 @@ const TICK: Duration = Duration::from_millis(100);
 /// What a node has to send at most when it takes on more.
 const QUEUE_MAX: Duration = Duration::from_secs(1);
 const LAN_DELAY: Duration = Duration::from_micros(200);
-
-/// A queue with a rate in bytes a second.
-#[derive(Clone, Copy)]
-struct Link {
-    rate: f64,
-    free_at: Duration,
-    sent: u64,
-}
-
-impl Link {
-    fn new(rate: f64) -> Self {
-        Self { rate, free_at: Duration::ZERO, sent: 0 }
-    }
-
-    /// When the last byte is through.
-    fn carry(&mut self, at: Duration, bytes: u64) -> Duration {
-        self.sent += bytes;
-        self.free_at = self.free_at.max(at) + Duration::from_secs_f64(bytes as f64 / self.rate);
-        self.free_at
-    }
-}
-
-/// A piece on its way out.
-struct Answer {
-    to: usize,
-    piece: usize,
-    left: u64,
-}
-
-struct Node {
-    site: usize,
-    up: Link,
-    down: Link,
-    /// `None` for a seed.
-    plan: Option<Plan>,
-    has: Vec<bool>,
-    /// What is being sent, a slice of each in turn, and what waits for its turn.
-    sending: VecDeque<Answer>,
-    waiting: VecDeque<Answer>,
-    /// What it got, in that order, and how much of that it has told others.
-    got: Vec<usize>,
-    told: usize,
-    /// It will tell others, or ask for more, soon.
-    tells: bool,
-    asks: bool,
-    done_at: Option<Duration>,
-    dead: bool,
-    /// It says to have all and gives nothing.
-    lies: bool,
-}
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
@@ -152,13 +106,6 @@ pub(super) struct World {
     now: Duration,
 }
 
-impl Node {
-    /// Bytes it has to send.
-    fn backlog(&self) -> u64 {
-        self.sending.iter().chain(&self.waiting).map(|answer| answer.left).sum()
-    }
-}
-
 impl World {
     pub(super) fn new(shape: Shape) -> Self {
         let (mut nodes, mut members) = (Vec::new(), Vec::new());
@@ -167,22 +114,12 @@ impl World {
             for _ in 0..*count {
                 let me = nodes.len();
                 let plan = Plan::new(NodeId(me as u64), site as u64, shape.pieces, shape.seed ^ me as u64);
-                nodes.push(Node {
+                nodes.push(Node::new(
                     site,
-                    up: Link::new(shape.rate),
-                    down: Link::new(shape.rate),
-                    plan: (me > 0).then_some(plan),
-                    has: vec![me == 0; shape.pieces],
-                    sending: VecDeque::new(),
-                    waiting: VecDeque::new(),
-                    got: Vec::new(),
-                    told: 0,
-                    tells: false,
-                    asks: false,
-                    done_at: None,
-                    dead: false,
-                    lies: false,
-                });
+                    shape.rate,
+                    (me > 0).then_some(plan),
+                    vec![me == 0; shape.pieces],
+                ));
             }
         }
         let access = vec![Link::new(shape.wan_rate); shape.sites.len()];
