@@ -3,7 +3,7 @@
 //! # What it promises
 //!
 //! * Who is asked and stalls holds nobody up, as long as another has it: [`ASKED_AT_ONCE`] are asked.
-//! * What peers say meanwhile of what they have is kept, the last word of each.
+//! * What peers say meanwhile of what they have is kept, up to [`PIECES_MAX`] of each.
 
 use std::sync::Arc;
 
@@ -26,6 +26,9 @@ use crate::transfer::Inner;
 
 /// Peers asked at once. A root is short.
 const ASKED_AT_ONCE: usize = 3;
+
+/// Pieces of a peer that are remembered before it is known how many there are: who tells of more is left for now.
+const PIECES_MAX: usize = 64 << 10;
 
 type Asked = Result<Result<Bytes, AskError>, DiskFailure>;
 
@@ -74,16 +77,20 @@ impl<'a> RootFetch<'a> {
                     vec![node]
                 }
                 (node, said) = followed.next() => {
-                    // Nobody has anything yet: the last word of each is enough.
-                    heard.retain(|(of, _)| *of != node);
                     match said {
-                        Heard::News(news) => heard.push((node, news)),
+                        Heard::News(news) => {
+                            if remember(heard, node, news) {
+                                continue;
+                            }
+                            // It tells from the beginning when it is followed again.
+                            followed.leave(node);
+                        }
                         Heard::Gone(error) => {
                             count_breach(self.transfer, &error);
                             rounds.lost(node, &error);
                         }
                     }
-                    continue;
+                    vec![node]
                 }
             };
             heard.retain(|(of, _)| !gone.contains(of));
@@ -124,6 +131,25 @@ impl<'a> RootFetch<'a> {
     }
 }
 
+/// Remember what a peer said, with what it said before. Answers with whether that was not too much.
+fn remember(heard: &mut Vec<(NodeId, News)>, node: NodeId, news: News) -> bool {
+    let Some((_, before)) = heard.iter_mut().find(|(of, _)| *of == node) else {
+        heard.push((node, news));
+        return true;
+    };
+    match (before, news) {
+        (News::Has { pieces: before, backlog }, News::Has { pieces, backlog: now }) => {
+            before.extend(pieces);
+            *backlog = now;
+            before.len() <= PIECES_MAX
+        }
+        (before, news) => {
+            *before = news;
+            true
+        }
+    }
+}
+
 async fn ask(transfer: &Arc<Inner>, link: &Link, root: ManifestRoot) -> Asked {
     let want = [Want { digest: root.0, len: WantLen::AtMost(ROOT_BYTES_MAX) }];
     let mut got = vec![None];
@@ -133,4 +159,22 @@ async fn ask(transfer: &Arc<Inner>, link: &Link, root: ManifestRoot) -> Asked {
     let (mut got, sound) = verify(transfer.workers, want.to_vec(), got, |parcel, _| parcel.bytes).await?;
     let lacks = if sound { Breach::EmptyPromise } else { Breach::WrongBytes };
     Ok(got.pop().flatten().ok_or(lacks.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_has_adds_up_until_it_is_too_much() {
+        let (mut heard, node) = (Vec::new(), NodeId(1));
+        let has = |pieces: &[u32], backlog| News::Has { pieces: pieces.to_vec(), backlog };
+        assert!(remember(&mut heard, node, has(&[1], 5)));
+        assert!(remember(&mut heard, NodeId(2), has(&[], 0)));
+        assert!(remember(&mut heard, node, has(&[7, 2], 6)));
+        assert_eq!(heard, [(node, has(&[1, 7, 2], 6)), (NodeId(2), has(&[], 0))]);
+        assert!(remember(&mut heard, NodeId(2), News::Whole { backlog: 3 }));
+        assert_eq!(heard[1].1, News::Whole { backlog: 3 });
+        assert!(!remember(&mut heard, node, has(&vec![3; PIECES_MAX], 0)));
+    }
 }
