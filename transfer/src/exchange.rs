@@ -1,11 +1,11 @@
 //! Bytes between nodes: answering peers, pulling what is missing, having others hold copies.
 //!
 //! `wire` is the protocol. The asking side is `ask` (one peer), `follow` (news of all peers), `pull` and `pulls` (a
-//! whole manifest by the plan of `swarm`, once for all who wait), and `supply` with `sources` (what one
-//! download lacks). The answering side is `serve` with `outbox` (what is sent when) and `read_ahead` (how much of it is in
-//! memory), `tell` with `having` (news for those who follow), and `hold` for requests to hold something. `ahead` has nodes fetch an upload that goes on. `keep`
-//! fetches what this node is to keep, and asks and answers whether nodes do. `survey` is for operators, `lies` for
-//! simulations.
+//! whole manifest by the plan of `swarm`, once for all who wait), and `supply` with `sources` (what one download lacks).
+//! The answering side is `serve` with `outbox` (what is sent when) and `read_ahead` (how much of it is in memory),
+//! `tell` with `having` (news for those who follow), and `hold` for requests to hold something. `ahead` has nodes fetch
+//! an upload that goes on. `keep` fetches what this node is to keep, and asks and answers whether nodes do. `survey` is
+//! for operators, `lies` for simulations.
 //!
 //! # What it promises
 //!

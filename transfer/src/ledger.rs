@@ -295,7 +295,9 @@ impl Ledger {
         let mut working = Working::new(&*self.index);
         if let Some(record) = working.pack(pack)? {
             working.remove_pack(pack);
+            working.remove_checkpoint(pack);
             working.write()?;
+            state.checkpoints.remove(&pack);
             state.totals.subtract(&record);
         }
         Ok(())

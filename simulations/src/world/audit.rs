@@ -21,6 +21,8 @@ pub(super) const HOST: &str = "audit";
 
 /// Time a healed node has before it must answer, and before it must have come to rest.
 const REST_S: u64 = 30;
+/// How long the end of pulls is waited for: one in which nothing comes gives up after three minutes.
+const PULLS_END_S: u64 = 600;
 
 /// Time that healed nodes have to agree, once each of them answers.
 const AGREEMENT_S: u64 = 10;
@@ -221,12 +223,17 @@ impl Audit {
         Vec::new()
     }
 
-    /// I-D6 on every node, as soon as it holds and within [`REST_S`].
+    /// I-D6 on every node, as soon as it holds and within [`REST_S`] of the end of the last pull: a peer that lies can
+    /// make one take longer than that, but not for ever.
     async fn check_leaks(&mut self, images: usize) {
         let mut leaking: Vec<Berth> = self.berths.clone();
         let mut leak = None;
-        for _ in 0..REST_S {
+        let (mut rested, mut waited) = (0, 0);
+        while rested < REST_S && waited < PULLS_END_S {
             sleep(Duration::from_secs(1)).await;
+            let is_pulling = |berth: &Berth| berth.usage().is_some_and(|usage| usage.pulls > 0);
+            rested = if leaking.iter().any(is_pulling) { 0 } else { rested + 1 };
+            waited += 1;
             leaking.retain(|berth| {
                 let Some(usage) = berth.usage() else { return true };
                 leak = no_leak::check(&berth.list_packs(), &usage, images);

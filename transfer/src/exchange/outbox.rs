@@ -8,7 +8,7 @@
 //! * At most [`TURNS`] answers are being sent, besides those that take longer than [`TURN_TIME`], which have had
 //!   their turn: a receiver that does not read delays nobody else for longer.
 //! * They still count as to be sent, or whoever asks would take a node for idle whose link is full; but not for longer
-//!   than [`COUNTED_TIME`]: nobody can make a node look busy by not reading.
+//!   than [`COUNTED_TIME`]: one that is not read makes a node look busy for so long and no longer.
 //! * Whoever would wait for longer than about [`QUEUE_TIME`] is told so instead, unless it said that it waits.
 
 use std::pin::pin;

@@ -34,7 +34,7 @@ use crate::store::BlobReader;
 use crate::traffic::Distance;
 use crate::transfer::Inner;
 
-/// Answers of one connection that wait for their turn or are being sent: as many as a plan asks one peer for.
+/// Answers of one connection that wait for their turn or are being sent: more than a plan asks one peer for.
 const TURNS_PER_CONNECTION: usize = 16;
 /// How long a request may take to arrive: it is one packet, or a few dozen.
 const REQUEST_ARRIVES: Duration = Duration::from_secs(10);
@@ -60,8 +60,8 @@ pub(super) enum ServeError {
     Unheard,
 }
 
-/// Answer the requests of one connection until it ends or the node stops. After `until` no new one is
-/// taken up.
+/// Answer the requests of one connection until it ends or the node stops. After `until` it ends as soon as nothing is
+/// being answered: whoever still follows something here asks for more of it.
 pub(crate) async fn connection(
     transfer: Arc<Inner>,
     calls: Calls,
@@ -70,13 +70,14 @@ pub(crate) async fn connection(
 ) {
     let mut ending = transfer.ending.subscribe();
     let mut until = std::pin::pin!(until);
+    let mut ends = false;
     let read_ahead = transfer.read_ahead.of(peer);
     let places = Semaphore::new(TURNS_PER_CONNECTION);
     let back = calls.back();
     let mut answers = FuturesUnordered::new();
     // `None` once it has ended: answers that nobody gets need no socket.
     let mut calls = Some(calls);
-    while calls.is_some() || !answers.is_empty() {
+    while !answers.is_empty() || (calls.is_some() && !ends) {
         let (has_room, open) = (answers.len() < REQUESTS_MAX, calls.is_some());
         let next = async {
             match &mut calls {
@@ -87,7 +88,7 @@ pub(crate) async fn connection(
         tokio::select! {
             biased;
             _ = ending.wait_for(|ending| *ending) => return,
-            () = &mut until, if open => calls = None,
+            () = &mut until, if open && !ends => ends = true,
             Some(()) = answers.next() => {}
             call = next => match call {
                 Some((send, receive)) => {

@@ -33,12 +33,12 @@ impl Ledger {
         Ok(())
     }
 
-    /// Those of these packs in which everything is named are checkpoints no longer. In another there is something left that
-    /// the pull which made it still needs.
+    /// Those of these packs in which everything is named are checkpoints no longer. In another there is something left
+    /// that the pull which made it still needs.
     pub(crate) fn end_checkpoints(&self, packs: &BTreeSet<PackId>) -> Result<(), Fault> {
-        let mut state = self.locked();
         let mut over: BTreeSet<PackId> =
-            state.checkpoints.keys().filter(|pack| packs.contains(pack)).copied().collect();
+            self.locked().checkpoints.keys().filter(|pack| packs.contains(pack)).copied().collect();
+        // Without the lock: there may be many, and what changes meanwhile does no harm.
         let mut after = None;
         while !over.is_empty() {
             let zeros = index::zeros_after(&*self.index, after.as_ref(), ROWS_PER_BATCH)?;
@@ -49,6 +49,7 @@ impl Ledger {
                 place.map(|place| over.remove(&place.pack));
             }
         }
+        let mut state = self.locked();
         let mut working = Working::new(&*self.index);
         over.iter().for_each(|pack| working.remove_checkpoint(*pack));
         working.write()?;

@@ -186,7 +186,8 @@ impl Plan {
     /// A peer is there that pulls, or has it all.
     pub(crate) fn joined(&mut self, peer: NodeId, site: u64, near_rack: bool) {
         if !self.peers.contains_key(&peer) {
-            self.peers.insert(peer, Peer::new(site, near_rack, self.pieces.len()));
+            self.peers
+                .insert(peer, Peer::new((site, site == self.turns.site()), near_rack, self.pieces.len()));
             self.turns.joined(peer, site);
             let near = site == self.turns.site();
             if near {
@@ -291,7 +292,7 @@ impl Plan {
             .collect();
         for other in &others {
             if let Some(found) = self.peers.get_mut(other)
-                && let Some(flight) = found.flights.remove(&piece)
+                && let Some(flight) = found.taken_back(piece, now)
             {
                 let site = found.site;
                 self.landed(piece, flight, (*other, site));

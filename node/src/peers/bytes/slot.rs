@@ -22,8 +22,9 @@ use crate::peers::port::{DialError, Purpose};
 
 /// Pause before a node that could not be reached is dialled again.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
-/// How long TCP is tried alone: QUIC costs more processor time.
-const TCP_HEAD_START: Duration = Duration::from_millis(500);
+/// How long TCP is tried alone. QUIC costs more processor time, and a pull goes on with what it began with: when many
+/// nodes begin at once on a machine that has much to do, hands are not shaken in half a second.
+const TCP_HEAD_START: Duration = Duration::from_millis(1_500);
 /// How long a node that is reached by QUIC alone is not tried by TCP again.
 const TCP_RETRY_AFTER: Duration = Duration::from_mins(1);
 

@@ -102,6 +102,8 @@ impl<'a> Intake<'a> {
         for (node, news) in heard {
             self.hear(node, Heard::News(news));
         }
+        // Some may have been left meanwhile.
+        self.followed.everybody();
         gather = self.pages_held(gather).await?;
         self.heed();
         let mut flight = Flight::new();

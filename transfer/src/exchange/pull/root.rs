@@ -2,7 +2,7 @@
 //!
 //! # What it promises
 //!
-//! * Who is asked and stalls holds nobody up, as long as another has it: [`ASKED_AT_ONCE`] are asked.
+//! * One or two that stall hold nobody up, as long as another has it: [`ASKED_AT_ONCE`] are asked.
 //! * What peers say meanwhile of what they have is kept, up to [`PIECES_MAX`] of each.
 
 use std::sync::Arc;

@@ -184,7 +184,7 @@ impl Plan {
     /// The last pieces, all of which somebody was asked for: again, of one who has nothing else to send. Whoever is
     /// first makes the other's answer needless.
     fn endgame(&self, ready: &Ready<'_>) -> Option<Fetch> {
-        if !self.wanted.is_empty() {
+        if !self.wanted.is_empty() || self.left > self.flights {
             return None;
         }
         let asked = self.asked_peers().flat_map(|peer| &peer.flights);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// Pieces asked for at first, and at least.
 const LEAST: usize = 2;
-/// At most, of one peer: what waits there cannot be asked of another who has it meanwhile.
+/// At most, of one peer of this site: what waits there cannot be asked of another who has it meanwhile.
 const MOST: usize = 6;
-/// At most, of all peers of other sites.
+/// At most, of a peer of another site, where the way is long, and of all of them.
 const MOST_FAR: usize = 16;
 
 /// How many pieces may be asked for, which grows while they come soon and shrinks when they come late.
@@ -21,7 +21,12 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// For one peer.
+    /// For one peer of another site.
+    pub(super) fn remote() -> Self {
+        Self { most: MOST_FAR, ..Self::near() }
+    }
+
+    /// For one peer of this site.
     pub(super) fn near() -> Self {
         Self { pieces: LEAST, most: MOST, soon: Duration::from_millis(200), late: Duration::from_millis(600) }
     }

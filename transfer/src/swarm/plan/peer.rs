@@ -54,7 +54,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(site: u64, near_rack: bool, pieces: usize) -> Self {
+    pub(super) fn new((site, is_near): (u64, bool), near_rack: bool, pieces: usize) -> Self {
         Self {
             site,
             near_rack,
@@ -65,7 +65,7 @@ impl Peer {
             backlog: 0,
             idle_since: None,
             flights: BTreeMap::new(),
-            window: Window::near(),
+            window: if is_near { Window::near() } else { Window::remote() },
             takes: Duration::ZERO,
             busy_until: Duration::ZERO,
             busy_for: BUSY_FOR,
@@ -150,6 +150,14 @@ impl Peer {
         // If it had little to send, what took long was the way: asking for less would leave it idle.
         self.window.arrived(if self.backlog < IDLE_BYTES { Duration::ZERO } else { took });
         Some(flight)
+    }
+
+    /// A piece need not come any more. If it was late, that is like one that did not come.
+    pub(super) fn taken_back(&mut self, piece: usize, now: Duration) -> Option<Flight> {
+        if Self::late_flights(now)(self).contains(&piece) {
+            return self.missed(piece, Setback::Busy, now);
+        }
+        self.flights.remove(&piece)
     }
 
     /// A piece did not come.
